@@ -1,0 +1,1 @@
+"""Where pods and NetworkAttachmentDefinitions come from, and where network-status goes."""

@@ -1,0 +1,1 @@
+"""The one door to the kernel: namespaces, netlink, nftables, sysctl."""

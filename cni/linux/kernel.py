@@ -1,0 +1,43 @@
+"""The door that every change to the kernel goes through, so that every refusal is told in the same words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from cni.spec.errors import KernelFailure
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)
+"""What the kernel answers when the thing to delete is not there."""
+
+
+def change(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Make one change: `call`, described by `what` (for example, set up link "eth0").
+
+    Raises KernelFailure, with the kernel's own reason, for an OSError or a NetlinkError.
+    """
+    try:
+        return call(*args, **kwargs)
+    except KernelFailure:
+        raise
+    except Exception as error:
+        number = _errno(error)
+        if number is None:
+            raise
+        raise KernelFailure(f"could not {what}", os.strerror(number), errno=number) from error
+
+
+def already_gone(error: KernelFailure) -> bool:
+    """Whether a deletion failed because there was nothing to delete."""
+    return error.errno in GONE
+
+
+def _errno(error: Exception) -> int | None:
+    """The error number of an OSError, or of pyroute2's NetlinkError (which is none, and costs 120 ms to import)."""
+    number = getattr(error, "errno", None) or getattr(error, "code", None)
+    return number if isinstance(number, int) and number > 0 else None

@@ -1,0 +1,91 @@
+"""Network namespaces: recognise one, enter one. Standard library only."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from cni.spec.errors import CNIError, InvalidNetns
+
+T = TypeVar("T")
+
+CLONE_NEWNET = 0x40000000
+NS_GET_NSTYPE = 0xB703
+"""ioctl(2) on a namespace's file: which kind it is. From <linux/nsfs.h>."""
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
+OWN = "/proc/thread-self/ns/net"
+
+
+class NetnsMissing(InvalidNetns):
+    """There is nothing at the path: the sandbox is gone."""
+
+
+def is_own(path: str) -> bool:
+    """Whether `path` is the namespace we are in ourselves; False when there is nothing at it."""
+    try:
+        return os.path.samestat(os.stat(path), os.stat(OWN))
+    except (OSError, ValueError):
+        return False
+
+
+def open_path(path: str) -> int:
+    """Open a network namespace; the caller closes the descriptor. Raises NetnsMissing, InvalidNetns."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+        missing = isinstance(error, OSError) and error.errno in GONE
+        failure = NetnsMissing if missing else InvalidNetns
+        raise failure(f'failed to open netns "{path}"', reason, id="PLX-NETNS") from error
+    try:
+        if fcntl.ioctl(descriptor, NS_GET_NSTYPE) == CLONE_NEWNET:
+            return descriptor
+    except OSError:
+        pass  # not a namespace at all
+    os.close(descriptor)
+    raise InvalidNetns(f'failed to open netns "{path}"', "it is not a network namespace", id="PLX-NETNS")
+
+
+def run_inside(path: str, work: Callable[[], T]) -> T:
+    """Do `work` in the namespace at `path` and return what it returns, or raise what it raises.
+
+    A namespace belongs to a thread, so the work gets one of its own, which then ends: there is no way back that could
+    fail. Raises NetnsMissing, InvalidNetns.
+    """
+    descriptor = open_path(path)
+    try:
+        return _in_thread(descriptor, work)
+    finally:
+        os.close(descriptor)
+
+
+def _in_thread(descriptor: int, work: Callable[[], T]) -> T:
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def enter_and_work() -> None:
+        try:
+            _setns(descriptor)
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, below
+            failure.append(error)
+
+    thread = threading.Thread(target=enter_and_work, name="netns")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def _setns(descriptor: int) -> None:
+    # os.setns is new in Python 3.12
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, CLONE_NEWNET) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise CNIError("could not enter the network namespace", reason, id="PLX-NETNS")

@@ -1,0 +1,1 @@
+"""The meta plugin: every network that a pod asks for, through delegates."""

@@ -1,0 +1,1 @@
+"""The plugin side of the protocol: be called, call others, undo, remember."""

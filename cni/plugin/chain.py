@@ -1,0 +1,140 @@
+"""Run a network's plugins in order, as libcni does for a runtime (section 3), but undo a failed ADD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cni.plugin import invoke
+from cni.plugin.rollback import Rollback, Teardown
+from cni.spec import versions
+from cni.spec.document import Document, encode
+from cni.spec.errors import CNIError, InvalidConfiguration
+from cni.spec.netconf import NetConf, NetConfList, plugin_type
+from cni.spec.request import Request
+
+if TYPE_CHECKING:
+    from cni.spec.result import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachment:
+    """A container's interface on one network, and how its plugins are to be called."""
+
+    container_id: str
+    ifname: str
+    netns: str = ""
+    args: str = ""
+    runtime_config: Document = field(default_factory=dict)
+    """Values for the plugins' capabilities, for example {"portMappings": […]}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """Where plugins are found, and what they inherit."""
+
+    path: tuple[str, ...]
+    environ: Mapping[str, str]
+    external: frozenset[str] = frozenset()
+
+
+def add(network: NetConfList, attachment: Attachment, host: Host) -> Result:
+    """ADD every plugin in order, each seeing the result of the one before; return the last one's.
+
+    Raises the CNIError of the plugin that failed, after a DEL of it and all before it.
+    """
+    result: Result | None = None
+    with Rollback() as rollback:
+        for plugin in network.plugins:
+            kind = plugin_type(plugin)
+            request = _request(network, plugin, attachment, host, prev_result=_encoded(result, network))
+            # Before the call: a failed ADD needs its DEL too (section 4).
+            rollback.on_failure(invoke.call, kind, request.replace(command="DEL"))
+            result = invoke.add(kind, request)
+        rollback.commit()
+    if result is None:
+        raise InvalidConfiguration(f'network "{network.name}" has no plugins', "add one to `plugins`", id="PLX-CONF")
+    return result
+
+
+def delete(network: NetConfList, attachment: Attachment, host: Host, result: Result | None) -> None:
+    """DEL every plugin in reverse order, whatever fails, with the final result of ADD as prevResult.
+
+    Raises one CNIError naming each failure.
+    """
+    prev_result = _encoded(result, network) if versions.at_least(network.cni_version, "0.4.0") else None
+    teardown = Teardown()
+    for plugin in reversed(network.plugins):
+        with teardown.step():
+            request = _request(network, plugin, attachment, host, prev_result=prev_result)
+            invoke.call(plugin_type(plugin), request.replace(command="DEL"))
+    teardown.finish(f'could not detach "{attachment.ifname}" from network "{network.name}"')
+
+
+def check(network: NetConfList, attachment: Attachment, host: Host, result: Result | None) -> None:
+    """CHECK every plugin in order. A list that says `disableCheck` passes. Raises the first plugin's CNIError."""
+    if network.disable_check:
+        return
+    for plugin in network.plugins:
+        request = _request(network, plugin, attachment, host, prev_result=_encoded(result, network))
+        invoke.call(plugin_type(plugin), request.replace(command="CHECK"))
+
+
+def status(network: NetConfList, host: Host) -> None:
+    """STATUS of every plugin, where the network's version has it. Raises the first plugin's CNIError."""
+    if not versions.at_least(network.cni_version, "1.1.0"):
+        return
+    for plugin in network.plugins:
+        request = Request(command="STATUS", path=host.path, environ=host.environ, external=host.external)
+        invoke.call(plugin_type(plugin), request.with_conf(network.conf_for(plugin)))
+
+
+def gc(network: NetConfList, host: Host, valid: Iterable[tuple[str, str]]) -> None:
+    """GC of every plugin, where the network's version has it; `valid` are the living (container ID, ifname).
+
+    Raises one CNIError naming each failure.
+    """
+    if network.disable_gc or not versions.at_least(network.cni_version, "1.1.0"):
+        return
+    attachments = [{"containerID": container_id, "ifname": ifname} for container_id, ifname in valid]
+    keys = {"cni.dev/valid-attachments": attachments, "cni.dev/attachments": attachments}
+    teardown = Teardown()
+    for plugin in network.plugins:
+        with teardown.step():
+            request = Request(command="GC", path=host.path, environ=host.environ, external=host.external)
+            invoke.call(plugin_type(plugin), request.with_conf(network.conf_for(plugin) | keys))
+    teardown.finish(f'could not collect the garbage of network "{network.name}"')
+
+
+def in_context(error: CNIError, context: str) -> CNIError:
+    """The same error, code and id kept, told as having happened in `context`."""
+    told = CNIError(f"{context}: {error.msg}", error.reason, id=error.id, code=error.code)
+    told.__cause__ = error
+    return told
+
+
+def _request(
+    network: NetConfList, plugin: NetConf, attachment: Attachment, host: Host, *, prev_result: Document | None
+) -> Request:
+    conf: dict[str, Any] = network.conf_for(plugin, prev_result=prev_result, runtime_config=attachment.runtime_config)
+    return Request(
+        command="ADD",
+        container_id=attachment.container_id,
+        netns=attachment.netns,
+        ifname=attachment.ifname,
+        args=attachment.args,
+        path=host.path,
+        conf=conf,
+        stdin=encode(conf),
+        environ=host.environ,
+        external=host.external,
+    )
+
+
+def _encoded(result: Result | None, network: NetConfList) -> Document | None:
+    if result is None:
+        return None
+    from cni.spec import convert
+
+    return convert.encode(result, network.cni_version)

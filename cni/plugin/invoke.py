@@ -1,0 +1,67 @@
+"""Call a plugin by its type: in this process where it is built in, else by executing it (section 4)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from cni.plugin import execute
+from cni.spec import names
+from cni.spec.document import lookup
+from cni.spec.errors import DecodingFailure, InvalidConfiguration
+from cni.spec.request import Request
+
+if TYPE_CHECKING:
+    from cni.plugin.skel import Plugin
+    from cni.spec.result import Result
+
+BUILT_IN = {
+    "bridge": "delegates.bridge",
+    "veth": "delegates.veth",
+    "ptp": "delegates.veth",
+    "host-local": "ipam.host_local",
+}
+"""The modules that are plugins, by type; imported when called."""
+
+META = {"plexus": "cni.meta.plugin", "multus": "cni.meta.plugin"}
+"""The meta plugin, by the names it is installed under; never a delegate."""
+
+
+def load(name: str) -> Plugin:
+    """Import the plugin `name`."""
+    return cast("Plugin", importlib.import_module((BUILT_IN | META)[name]))
+
+
+def call(plugin_type: str, request: Request) -> Result | None:
+    """Have the plugin `plugin_type` serve `request`. Raises CNIError, the plugin's own where it gave one."""
+    if plugin_type in META:
+        raise InvalidConfiguration(
+            f'could not delegate to "{plugin_type}"', "the meta plugin cannot be its own delegate", id="PLX-RECURSION"
+        )
+    if request.command in ("ADD", "DEL", "CHECK"):
+        names.validate_container_id(request.container_id)
+        names.validate_ifname(request.ifname)
+    names.validate_network_name(request.network)
+    if plugin_type in BUILT_IN and plugin_type not in request.external:
+        from cni.plugin import skel
+
+        return skel.handle(load(plugin_type), request)
+    return execute.execute(plugin_type, request)
+
+
+def add(plugin_type: str, request: Request) -> Result:
+    """Have the plugin add; its result is in the newest shape."""
+    result = call(plugin_type, request.replace(command="ADD"))
+    if result is None:
+        raise DecodingFailure(f'could not read the result of plugin "{plugin_type}"', "it printed nothing")
+    return result
+
+
+def ipam_type(request: Request) -> str:
+    """The type of the IPAM plugin that the configuration names, or ""."""
+    ipam = lookup(request.conf, "ipam")
+    if ipam is None:
+        return ""
+    if not isinstance(ipam, dict):
+        raise InvalidConfiguration("could not read the configuration", "`ipam` must be an object", id="PLX-CONF")
+    return str(lookup(ipam, "type") or "")

@@ -1,0 +1,1 @@
+"""The words of the CNI specification as values: pure, no input or output."""

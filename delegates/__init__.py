@@ -1,0 +1,1 @@
+"""The built-in plugins that make an interface: bridge and veth."""

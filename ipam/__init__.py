@@ -1,0 +1,1 @@
+"""IP address management: host-local."""
