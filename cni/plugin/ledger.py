@@ -1,0 +1,172 @@
+"""What was attached to each container: one record, written before the first delegate runs and after each step.
+
+DEL, CHECK and GC replay the record; they need neither the API, nor the pod, nor its networks' definitions to exist
+still. Records are JSON files `<directory>/<container ID>.json`, readable by root only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cni.plugin import files
+from cni.spec import document, versions
+from cni.spec.errors import CNIError, DecodingFailure
+
+if TYPE_CHECKING:
+    from cni.spec.result import Result
+
+FORMAT = 1
+SUFFIX = ".json"
+
+
+class DamagedRecord(DecodingFailure):
+    """A record exists but cannot be read; `path` is where it was."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f'could not read the record "{path}"', reason, id="PLX-LEDGER-DAMAGED")
+        self.path = path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One attachment, exactly as its delegates were called."""
+
+    network: str
+    """What the pod calls the network, for example "default/multus-br", or the configuration's name."""
+
+    conf: str
+    """The text of the network configuration or list."""
+
+    ifname: str
+    args: str = ""
+    """CNI_ARGS."""
+
+    runtime_config: dict[str, Any] = field(default_factory=dict)
+    default: bool = False
+    """Whether this is the cluster network, whose result is the runtime's."""
+
+    result: dict[str, Any] | None = None
+    """The result of ADD in the newest version's JSON; None until it succeeded."""
+
+    def attached(self, result: Result) -> Entry:
+        """The same entry after its ADD."""
+        from cni.spec import convert
+
+        return replace(self, result=convert.encode(result, versions.CURRENT))
+
+    def get_result(self) -> Result | None:
+        """The result of ADD as a value, or None when it did not get that far."""
+        from cni.spec import convert
+
+        return None if self.result is None else convert.decode(self.result, versions.CURRENT, "a recorded result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """All attachments of one container, in the order they were made."""
+
+    container_id: str
+    netns: str
+    pod_namespace: str = ""
+    pod_name: str = ""
+    pod_uid: str = ""
+    boot_id: str = ""
+    """The boot that the container lived in: /proc/sys/kernel/random/boot_id."""
+
+    netns_inode: int = 0
+    """Identity of the sandbox's namespace while it lives; 0 when it could not be told."""
+
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def pod(self) -> str:
+        """ "NAMESPACE/NAME", or "" for a container that is no pod's."""
+        return f"{self.pod_namespace}/{self.pod_name}" if self.pod_name else ""
+
+    def with_entry(self, index: int, entry: Entry) -> Record:
+        """The same record with one entry replaced."""
+        return replace(self, entries=(*self.entries[:index], entry, *self.entries[index + 1 :]))
+
+    def with_entries(self, entries: tuple[Entry, ...]) -> Record:
+        """The same record with other entries."""
+        return replace(self, entries=entries)
+
+
+class Ledger:
+    """The records below one directory, which is created by the first write."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def write(self, record: Record) -> None:
+        """Make `record` the container's, durably. Raises IOFailure."""
+        files.ensure_directory(self.directory)
+        text = json.dumps({"format": FORMAT} | asdict(record), ensure_ascii=False)
+        files.replace(self._path(record.container_id), text.encode("utf-8", "surrogateescape"))
+
+    def find(self, container_id: str) -> Record | None:
+        """The container's record, if there is one. Raises DamagedRecord, IOFailure."""
+        path = self._path(container_id)
+        content = files.read(path)
+        return None if content is None else _parse(content, path)
+
+    def remove(self, container_id: str) -> None:
+        """Forget the container. Raises IOFailure."""
+        files.remove(self._path(container_id))
+
+    def set_aside(self, container_id: str) -> str:
+        """Rename the container's damaged record, so that it is not read again; return its new path."""
+        path = self._path(container_id)
+        aside = path.removesuffix(SUFFIX) + ".damaged"
+        files.change(f'set aside the record "{path}"', os.rename, path, aside)
+        return aside
+
+    def records(self) -> Iterator[Record]:
+        """All records that can be read."""
+        for container_id in self._container_ids():
+            try:
+                record = self.find(container_id)
+            except CNIError:
+                continue
+            if record is not None:
+                yield record
+
+    def _container_ids(self) -> list[str]:
+        try:
+            names = sorted(os.listdir(self.directory))
+        except FileNotFoundError:
+            return []
+        return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+
+    def _path(self, container_id: str) -> str:
+        return os.path.join(self.directory, container_id + SUFFIX)
+
+
+def boot_id() -> str:
+    """The running boot's identity."""
+    content = files.read("/proc/sys/kernel/random/boot_id")
+    return content.decode().strip() if content else ""
+
+
+def _parse(content: bytes, path: str) -> Record:
+    try:
+        data = document.decode(content, "the record")
+        if data.pop("format", None) != FORMAT:
+            raise DamagedRecord(path, f"its format is not {FORMAT}")
+        entries = tuple(_entry(entry) for entry in data.pop("entries"))
+        return Record(**data, entries=entries)
+    except DecodingFailure as error:
+        raise DamagedRecord(path, error.reason) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedRecord(path, f"it has not the shape of a record: {error}") from error
+
+
+def _entry(data: dict[str, Any]) -> Entry:
+    entry = Entry(**data)
+    if not isinstance(entry.conf, str) or not isinstance(entry.ifname, str):
+        raise TypeError("an entry needs conf and ifname")
+    return entry
