@@ -1,7 +1,8 @@
 """What was attached to each container: one record, written before the first delegate runs and after each step.
 
 DEL, CHECK and GC replay the record; they need neither the API, nor the pod, nor its networks' definitions to exist
-still. Records are JSON files `<directory>/<container ID>.json`, readable by root only.
+still. A record belongs to one call of the runtime, (container ID, CNI_IFNAME), as everything in CNI does; it is the
+JSON file `<directory>/<container ID>@<CNI_IFNAME>.json`, readable by root only.
 """
 
 from __future__ import annotations
@@ -67,9 +68,12 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """All attachments of one container, in the order they were made."""
+    """All attachments that one ADD of the runtime made in a container, in their order."""
 
     container_id: str
+    ifname: str
+    """The interface the runtime asked for, for example "eth0"."""
+
     netns: str
     pod_namespace: str = ""
     pod_name: str = ""
@@ -84,7 +88,7 @@ class Record:
 
     @property
     def pod(self) -> str:
-        """ "NAMESPACE/NAME", or "" for a container that is no pod's."""
+        """Its namespace and name joined by a slash, or "" for a container that is no pod's."""
         return f"{self.pod_namespace}/{self.pod_name}" if self.pod_name else ""
 
     def with_entry(self, index: int, entry: Entry) -> Record:
@@ -106,44 +110,46 @@ class Ledger:
         """Make `record` the container's, durably. Raises IOFailure."""
         files.ensure_directory(self.directory)
         text = json.dumps({"format": FORMAT} | asdict(record), ensure_ascii=False)
-        files.replace(self._path(record.container_id), text.encode("utf-8", "surrogateescape"))
+        files.replace(self._path(record.container_id, record.ifname), text.encode("utf-8", "surrogateescape"))
 
-    def find(self, container_id: str) -> Record | None:
-        """The container's record, if there is one. Raises DamagedRecord, IOFailure."""
-        path = self._path(container_id)
+    def find(self, container_id: str, ifname: str) -> Record | None:
+        """The record of one ADD, if there is one. Raises DamagedRecord, IOFailure."""
+        return self._read(self._path(container_id, ifname))
+
+    def _read(self, path: str) -> Record | None:
         content = files.read(path)
         return None if content is None else _parse(content, path)
 
-    def remove(self, container_id: str) -> None:
-        """Forget the container. Raises IOFailure."""
-        files.remove(self._path(container_id))
+    def remove(self, container_id: str, ifname: str) -> None:
+        """Forget one ADD. Raises IOFailure."""
+        files.remove(self._path(container_id, ifname))
 
-    def set_aside(self, container_id: str) -> str:
-        """Rename the container's damaged record, so that it is not read again; return its new path."""
-        path = self._path(container_id)
+    def set_aside(self, container_id: str, ifname: str) -> str:
+        """Rename a damaged record, so that it is not read again; return its new path. Raises IOFailure."""
+        path = self._path(container_id, ifname)
         aside = path.removesuffix(SUFFIX) + ".damaged"
         files.change(f'set aside the record "{path}"', os.rename, path, aside)
         return aside
 
     def records(self) -> Iterator[Record]:
         """All records that can be read."""
-        for container_id in self._container_ids():
+        for path in self._paths():
             try:
-                record = self.find(container_id)
+                record = self._read(path)
             except CNIError:
                 continue
             if record is not None:
                 yield record
 
-    def _container_ids(self) -> list[str]:
+    def _paths(self) -> list[str]:
         try:
             names = sorted(os.listdir(self.directory))
         except FileNotFoundError:
             return []
-        return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+        return [os.path.join(self.directory, name) for name in names if name.endswith(SUFFIX) and name[0] != "."]
 
-    def _path(self, container_id: str) -> str:
-        return os.path.join(self.directory, container_id + SUFFIX)
+    def _path(self, container_id: str, ifname: str) -> str:
+        return os.path.join(self.directory, f"{container_id}@{ifname}{SUFFIX}")
 
 
 def boot_id() -> str:
