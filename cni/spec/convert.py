@@ -83,7 +83,7 @@ def _shape(version: Any) -> tuple[str, ...]:
 def _newest(result: Result) -> dict[str, Any]:
     return _drop_empty(
         {
-            "dns": _sorted(_dns(result.dns)),
+            "dns": _sorted(encode_dns(result.dns)),
             "interfaces": [_sorted(_interface(interface)) for interface in result.interfaces],
             "ips": [_sorted(_ip(ip)) for ip in result.ips],
             "routes": [_sorted(_route(route)) for route in result.routes],
@@ -97,7 +97,7 @@ def _with_ip_version(result: Result) -> dict[str, Any]:
         "ips": [{"version": str(ip.address.version)} | _ip(ip) for ip in result.ips],
         "routes": [_route(route) for route in result.routes],
     }
-    return _drop_empty(lists) | {"dns": _dns(result.dns)}
+    return _drop_empty(lists) | {"dns": encode_dns(result.dns)}
 
 
 def _one_ip_per_family(result: Result) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _one_ip_per_family(result: Result) -> dict[str, Any]:
             encoded[f"ip{family}"] = _drop_empty(
                 {"ip": str(ip.address), "gateway": _text(ip.gateway), "routes": routes}
             )
-    return encoded | {"dns": _dns(result.dns)}
+    return encoded | {"dns": encode_dns(result.dns)}
 
 
 def _interface(interface: Interface) -> dict[str, Any]:
@@ -143,7 +143,8 @@ def _legacy_route(route: Route) -> dict[str, Any]:
     return {"dst": str(route.dst)} | _drop_empty({"gw": _text(route.gw)})
 
 
-def _dns(dns: DNS) -> dict[str, Any]:
+def encode_dns(dns: DNS) -> dict[str, Any]:
+    """The JSON object for `dns`: what is empty is left out."""
     return _drop_empty(
         {
             "nameservers": list(dns.nameservers),

@@ -46,6 +46,11 @@ def encode(document: Document) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
+def dump(value: Any) -> str:
+    """One line of JSON, keys in their own order."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def lookup(document: Document, key: str) -> Any:
     """The value of `key` in any case; None when it is absent or null."""
     found = document.get(key)

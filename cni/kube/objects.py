@@ -1,0 +1,64 @@
+"""What we read of Kubernetes: pods and NetworkAttachmentDefinitions, whatever their source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cni.spec.errors import InvalidConfiguration
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+"""A DNS-1123 subdomain, as the API server restricts the names of pods, namespaces and definitions."""
+LONGEST_NAME = 253
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pod:
+    """A pod, as far as its networks are concerned."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        """Namespace and name, joined by a slash."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the kubelet made it from a file or URL: its UID in the API is then another than the runtime's."""
+        return self.annotations.get("kubernetes.io/config.source", "api") != "api"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkAttachmentDefinition:
+    """A network that pods can ask for; an empty `config` means a file of that name on the node."""
+
+    namespace: str
+    name: str
+    config: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        """Namespace and name, joined by a slash."""
+        return f"{self.namespace}/{self.name}"
+
+
+def is_name(text: str) -> bool:
+    """Whether Kubernetes takes `text` as a name; such a name is also safe as a file's."""
+    return len(text) <= LONGEST_NAME and NAME.fullmatch(text) is not None
+
+
+def validate_name(text: str, what: str) -> None:
+    """Raise InvalidConfiguration unless `text` is a Kubernetes name; `what` says whose."""
+    if not is_name(text):
+        shown = text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + "…"
+        raise InvalidConfiguration(
+            f"{what} {shown!r} is not a Kubernetes name",
+            "lower-case letters, digits, `-` and `.`, at most 253 characters",
+            id="PLX-NAME",
+        )

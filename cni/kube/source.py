@@ -1,0 +1,30 @@
+"""Where pods and networks come from: the interface that every source has."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cni.kube.objects import NetworkAttachmentDefinition, Pod
+
+
+class Source(Protocol):
+    """A place that knows pods and networks, and takes network-status.
+
+    Not knowing is an error for the runtime to retry, never "no networks".
+    """
+
+    def get_pod(self, namespace: str, name: str) -> Pod:
+        """Return the pod. Raises TryAgainLater when it is not known, or cannot be."""
+        ...
+
+    def find_network(self, namespace: str, name: str) -> NetworkAttachmentDefinition | None:
+        """Return the definition, or None when it certainly does not exist. Raises TryAgainLater, DecodingFailure."""
+        ...
+
+    def publish(self, pod: Pod, status: str) -> None:
+        """Make `status`, the JSON text of a list (NPWG section 5), the pod's network-status. Raises IOFailure."""
+        ...
+
+    def withdraw(self, namespace: str, name: str, status: str) -> None:
+        """Take back a network-status, if it still is `status`. Raises IOFailure."""
+        ...

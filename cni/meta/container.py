@@ -1,0 +1,102 @@
+"""One container's attachments: each is made and undone through its plugins, and remembered before either."""
+
+from __future__ import annotations
+
+from cni.plugin import chain
+from cni.plugin.chain import Attachment, Host
+from cni.plugin.ledger import Entry, Ledger, Record
+from cni.plugin.rollback import Teardown
+from cni.spec import netconf
+from cni.spec.errors import CNIError, DeleteIncomplete
+from cni.spec.netconf import NetConfList
+from cni.spec.result import Result
+
+
+class Container:
+    """The record of one ADD, kept true while its attachments come and go."""
+
+    def __init__(self, record: Record, ledger: Ledger, host: Host) -> None:
+        self.record = record
+        self.ledger = ledger
+        self.host = host
+
+    def remember(self) -> None:
+        """Write the record. Raises IOFailure."""
+        self.ledger.write(self.record)
+
+    def attach(self, entry: Entry) -> Result:
+        """ADD through the entry's plugins. Raises the failing plugin's CNIError, told with its place."""
+        try:
+            return chain.add(_conf(entry), self._attachment(entry), self.host)
+        except CNIError as error:
+            raise self._told(error, entry) from error
+
+    def attached(self, entry: Entry, result: Result) -> None:
+        """Remember the result of an ADD. Raises IOFailure."""
+        index = [known.ifname for known in self.record.entries].index(entry.ifname)
+        self.record = self.record.with_entry(index, entry.attached(result))
+        self.remember()
+
+    def check(self) -> None:
+        """CHECK every attachment. Raises the first plugin's CNIError, told with its place."""
+        for entry in self.record.entries:
+            try:
+                chain.check(_conf(entry), self._attachment(entry), self.host, entry.get_result())
+            except CNIError as error:
+                raise self._told(error, entry) from error
+
+    def detach(self, ifname: str) -> None:
+        """DEL through the plugins of one attachment, and forget it. Raises their CNIError, and remembers it still."""
+        entry = next(entry for entry in self.record.entries if entry.ifname == ifname)
+        try:
+            chain.delete(_conf(entry), self._attachment(entry), self.host, entry.get_result())
+        except CNIError as error:
+            raise self._told(error, entry) from error
+        self.record = self.record.with_entries(tuple(kept for kept in self.record.entries if kept.ifname != ifname))
+
+    def detach_all(self) -> None:
+        """Detach newest first, whatever fails; what could not be detached stays recorded.
+
+        Raises one CNIError naming each failure.
+        """
+        teardown = Teardown()
+        for entry in reversed(self.record.entries):
+            with teardown.step():
+                self.detach(entry.ifname)
+        with teardown.step():
+            self.settle()
+        teardown.finish(f'could not detach container "{self.record.container_id}" from all of its networks')
+
+    def settle(self) -> None:
+        """Make the ledger say what is left: forget the container when nothing is. Raises IOFailure."""
+        if self.record.entries:
+            self.remember()
+        else:
+            self.ledger.remove(self.record.container_id, self.record.ifname)
+
+    def keep_only(self, ifnames: set[str]) -> None:
+        """Forget the attachments that were not even begun."""
+        self.record = self.record.with_entries(tuple(e for e in self.record.entries if e.ifname in ifnames))
+
+    def _attachment(self, entry: Entry) -> Attachment:
+        return Attachment(
+            container_id=self.record.container_id,
+            ifname=entry.ifname,
+            netns=self.record.netns,
+            args=entry.args,
+            runtime_config=entry.runtime_config,
+        )
+
+    def _told(self, error: CNIError, entry: Entry) -> CNIError:
+        pod = f'pod "{self.record.pod}", ' if self.record.pod else ""
+        return chain.in_context(error, f'{pod}network "{entry.network}", interface "{entry.ifname}"')
+
+
+def _conf(entry: Entry) -> NetConfList:
+    """The entry's configuration. Raises DeleteIncomplete, since only a foreign hand can have broken it."""
+    try:
+        return netconf.parse(entry.conf, f'the recorded configuration of network "{entry.network}"')
+    except CNIError as error:
+        raise DeleteIncomplete(
+            f'could not read what was attached as "{entry.ifname}"', str(error), id="PLX-LEDGER-DAMAGED"
+        ) from error

@@ -1,0 +1,117 @@
+"""From the name of a network to its configuration."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from cni.kube import objects
+from cni.kube.objects import NetworkAttachmentDefinition
+from cni.kube.source import Source
+from cni.meta.config import MetaConf
+from cni.meta.selection import NetworkSelection
+from cni.plugin import confdir
+from cni.spec import document, names, netconf
+from cni.spec.errors import InvalidConfiguration
+from cni.spec.netconf import NetConfList
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as the pod knows it, and how it is configured."""
+
+    name: str
+    """For example "default/multus-br"; the configuration's own name where there is no definition."""
+
+    conf: NetConfList
+
+
+class Networks:
+    """Looks networks up in the source and on the node."""
+
+    def __init__(self, conf: MetaConf, source: Source) -> None:
+        self.conf = conf
+        self.source = source
+
+    def selected(self, selection: NetworkSelection, *, pod_namespace: str) -> Network:
+        """The network that a pod selects. Raises InvalidConfiguration, DecodingFailure, TryAgainLater."""
+        self._check_isolation(selection, pod_namespace)
+        definition = self.source.find_network(selection.namespace, selection.name)
+        if definition is None:
+            raise InvalidConfiguration(
+                f'could not find NetworkAttachmentDefinition "{selection.full_name}"',
+                f"create it in namespace {selection.namespace}, or correct the pod's annotation",
+                id="PLX-NAD-MISSING",
+            )
+        return self._defined(definition)
+
+    def named(self, name: str) -> Network:
+        """The network that the node's configuration names: a definition, a configuration, a file or a directory."""
+        if "/" in name:
+            return self._by_path(name)
+        definition = None
+        if objects.is_name(name):
+            definition = self.source.find_network(self.conf.multus_namespace, name)
+        if definition is not None:
+            return self._defined(definition)
+        return self._on_disk(name, f'network "{name}"')
+
+    def inline(self) -> list[Network]:
+        """The networks that the node's configuration holds itself, in `delegates`."""
+        return [self._inline(delegate, index) for index, delegate in enumerate(self.conf.delegates)]
+
+    def _defined(self, definition: NetworkAttachmentDefinition) -> Network:
+        what = f'NetworkAttachmentDefinition "{definition.full_name}"'
+        if not definition.config:
+            found = self._on_disk(definition.name, what)
+            return Network(definition.full_name, found.conf)
+        conf = netconf.parse(definition.config, f"spec.config of {what}")
+        if not conf.name:
+            conf = _named(conf, definition.name)
+        _check(conf, what)
+        return Network(definition.full_name, conf)
+
+    def _on_disk(self, name: str, what: str) -> Network:
+        try:
+            conf = confdir.load(self.conf.conf_dir, name)
+        except InvalidConfiguration as error:
+            raise InvalidConfiguration(
+                f"could not find the configuration of {what}", str(error), id="PLX-NETWORK-MISSING"
+            ) from error
+        return Network(conf.name, conf)
+
+    def _by_path(self, path: str) -> Network:
+        conf = confdir.load_default(path) if os.path.isdir(path) else confdir.load_file(path)
+        _check(conf, f'"{path}"')
+        return Network(conf.name, conf)
+
+    def _inline(self, delegate: document.Document, index: int) -> Network:
+        conf = netconf.parse(document.dump(delegate), f"delegates[{index}]")
+        _check(conf, f"delegates[{index}]")
+        return Network(conf.name, conf)
+
+    def _check_isolation(self, selection: NetworkSelection, pod_namespace: str) -> None:
+        if not self.conf.namespace_isolation:
+            return
+        if selection.namespace not in self.conf.shared_namespaces | {pod_namespace}:
+            raise InvalidConfiguration(
+                f'could not use network "{selection.full_name}" in namespace "{pod_namespace}"',
+                "namespace isolation is on: use a network of the pod's own namespace, or of "
+                + ", ".join(sorted(self.conf.shared_namespaces)),
+                id="PLX-ISOLATION",
+            )
+
+
+def _named(conf: NetConfList, name: str) -> NetConfList:
+    data = document.derive(document.decode(conf.text, "the configuration"), name=name)
+    return netconf.parse(document.dump(data))
+
+
+def _check(conf: NetConfList, what: str) -> None:
+    """Refuse what no plugin would take, before anything is attached."""
+    try:
+        names.validate_network_name(conf.name)
+    except InvalidConfiguration as error:
+        raise InvalidConfiguration(f"could not use {what}: {error.msg}", error.reason, id="PLX-NAD-CONFIG") from error
+    if not conf.plugins:
+        raise InvalidConfiguration(f"could not use {what}", "it has no plugins", id="PLX-NAD-CONFIG")

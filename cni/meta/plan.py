@@ -1,0 +1,143 @@
+"""What a pod's attachments will be: every network, its interface and its arguments, before anything is made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cni.kube.objects import Pod
+from cni.kube.source import Source
+from cni.meta import selection
+from cni.meta.config import MetaConf
+from cni.meta.identity import Identity
+from cni.meta.networks import Network, Networks
+from cni.meta.selection import NetworkSelection
+from cni.plugin.ledger import Entry
+from cni.spec import document, netconf
+from cni.spec.document import Document, lookup
+from cni.spec.errors import InvalidConfiguration, UnsupportedField
+from cni.spec.netconf import NetConfList
+from cni.spec.request import Request
+
+BY_ARGS = frozenset({"mac", "ips"})
+"""Asked for through CNI_ARGS as well, so that plugins without the capability serve them too."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A network, and what the pod asks of it; None where the pod had no say."""
+
+    network: Network
+    selection: NetworkSelection | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attachment that is to be made, and the gateways the pod wants on it (None: nothing asked)."""
+
+    entry: Entry
+    selection: NetworkSelection | None
+
+
+def plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, source: Source) -> list[Planned]:
+    """Decide on all attachments, the cluster network first.
+
+    Raises InvalidConfiguration, DecodingFailure, UnsupportedField, TryAgainLater.
+    """
+    wanted = list(_wanted(conf, pod, source))
+    ifnames = _ifnames(wanted, request.ifname)
+    return [
+        _planned(want, index, ifnames[index], identity, conf.runtime_config if index == 0 else {})
+        for index, want in enumerate(wanted)
+    ]
+
+
+def _wanted(conf: MetaConf, pod: Pod | None, source: Source) -> Iterator[Wanted]:
+    networks = Networks(conf, source)
+    annotations = pod.annotations if pod else {}
+    default = annotations.get(selection.DEFAULT_NETWORK)
+    every_pods = [networks.named(conf.cluster_network)] if conf.cluster_network else networks.inline()
+    if pod and default is not None:
+        selected = selection.parse_default_network(default, conf.multus_namespace)
+        yield Wanted(networks.selected(selected, pod_namespace=pod.namespace), selected)
+        every_pods = every_pods[1:]
+    yield from map(Wanted, every_pods)
+    if pod is None:
+        return
+    if pod.namespace not in conf.system_namespaces:
+        yield from (Wanted(networks.named(name)) for name in conf.default_networks)
+    for selected in selection.parse(annotations.get(selection.NETWORKS, ""), selection.NETWORKS, pod.namespace):
+        yield Wanted(networks.selected(selected, pod_namespace=pod.namespace), selected)
+
+
+def _ifnames(wanted: list[Wanted], default: str) -> list[str]:
+    """The name each asks for; else the runtime's for the first, and net<place in the list> for the others."""
+    names = [
+        (want.selection.interface if want.selection else "") or (f"net{index}" if index else default)
+        for index, want in enumerate(wanted)
+    ]
+    for name, count in Counter(names).items():
+        if count > 1:
+            takers = ", ".join(f'"{want.network.name}"' for want, own in zip(wanted, names, strict=True) if own == name)
+            raise InvalidConfiguration(
+                f'could not name {count} interfaces "{name}"',
+                f"networks {takers} want it: give each another `interface` in the pod's annotation",
+                id="PLX-IFNAME-TWICE",
+            )
+    return names
+
+
+def _planned(want: Wanted, index: int, ifname: str, identity: Identity, runtime_config: Document) -> Planned:
+    asked = want.selection.runtime_config if want.selection else {}
+    conf = _with_cni_args(want.network, want.selection.cni_args if want.selection else {})
+    _check_served(want.network.name, conf, asked)
+    entry = Entry(
+        network=want.network.name,
+        conf=conf.text,
+        ifname=ifname,
+        args=identity.delegate_args(**_legacy_args(want.selection)),
+        runtime_config={**runtime_config, **asked},
+        default=index == 0,
+    )
+    return Planned(entry, want.selection)
+
+
+def _legacy_args(selected: NetworkSelection | None) -> dict[str, str]:
+    asked = {"MAC": selected.mac, "IP": ",".join(selected.ips)} if selected else {}
+    return {key: value for key, value in asked.items() if value}
+
+
+def _check_served(network: str, conf: NetConfList, asked: Document) -> None:
+    """Raise UnsupportedField for a request that no plugin of the network claims to serve (NPWG section 4.1.2)."""
+    for key, value in asked.items():
+        if key not in conf.capabilities | BY_ARGS:
+            raise UnsupportedField(
+                f'could not ask network "{network}" for "{key}": {document.dump(value)}',
+                f'none of its plugins claims it: add "capabilities": {{"{key}": true}} to the one that serves it',
+                id="PLX-CAPABILITY",
+            )
+
+
+def _with_cni_args(network: Network, cni_args: Document) -> NetConfList:
+    """The configuration with the pod's arguments in `args.cni` of every plugin."""
+    if not cni_args:
+        return network.conf
+    data = document.decode(network.conf.text, "the configuration")
+    if len(network.conf.plugins) == 1 and lookup(data, "type") is not None:
+        return netconf.parse(document.dump(_merge_args(data, cni_args, network)))
+    plugins = [_merge_args(plugin, cni_args, network) for plugin in network.conf.plugins]
+    return netconf.parse(document.dump(document.derive(data, plugins=plugins)))
+
+
+def _merge_args(plugin: Document, cni_args: Document, network: Network) -> dict[str, Any]:
+    args = lookup(plugin, "args") or {}
+    own = (lookup(args, "cni") or {}) if isinstance(args, dict) else None
+    if not isinstance(own, dict):
+        raise InvalidConfiguration(
+            f'could not add the pod\'s cni-args to network "{network.name}"',
+            "`args` and `args.cni` of its configuration must be objects",
+            id="PLX-NAD-CONFIG",
+        )
+    return document.derive(plugin, args=document.derive(args, cni={**own, **cni_args}))
