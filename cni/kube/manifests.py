@@ -11,7 +11,7 @@ import yaml
 
 from cni.kube.objects import NetworkAttachmentDefinition, Pod
 from cni.plugin import files
-from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration, TryAgainLater
+from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration, PluginUnavailable, TryAgainLater
 
 SUFFIXES = (".yaml", ".yml", ".json")
 KINDS = ("Pod", "NetworkAttachmentDefinition")
@@ -70,6 +70,15 @@ class Manifests:
             )
         annotations = _annotations(data["metadata"], what)
         return NetworkAttachmentDefinition(namespace=namespace, name=name, config=config or "", annotations=annotations)
+
+    def check_ready(self) -> None:
+        """Raise PluginUnavailable unless the directory, and every manifest in it, can be read."""
+        try:
+            failures = [manifest.failure for manifest in self._manifests() if manifest.failure]
+        except TryAgainLater as error:
+            failures = [error]
+        if failures:
+            raise PluginUnavailable(failures[0].msg, failures[0].reason, id=failures[0].id)
 
     def publish(self, pod: Pod, status: str) -> None:
         """Write `<status directory>/<namespace>/<pod>.json`. Raises IOFailure."""

@@ -21,6 +21,10 @@ class Source(Protocol):
         """Return the definition, or None when it certainly does not exist. Raises TryAgainLater, DecodingFailure."""
         ...
 
+    def check_ready(self) -> None:
+        """Raise PluginUnavailable unless questions can be answered now."""
+        ...
+
     def publish(self, pod: Pod, status: str) -> None:
         """Make `status`, the JSON text of a list (NPWG section 5), the pod's network-status. Raises IOFailure."""
         ...

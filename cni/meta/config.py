@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -88,7 +89,12 @@ def parse(request: Request) -> MetaConf:
     return conf
 
 
-def find_state_directory(conf: document.Document) -> str:
-    """Where the state is, read without the rest: DEL must find it whatever the configuration has become."""
-    directory = document.lookup(conf, "cniDir")
-    return directory if isinstance(directory, str) and directory else STATE_DIRECTORY
+def parse_for_delete(request: Request) -> MetaConf:
+    """Read what DEL needs, each key alone: it must work whatever the rest of the configuration has become."""
+    readable = {}
+    for key in ("cniDir", "binDir", "manifests", "external"):
+        value = document.lookup(request.conf, key)
+        with contextlib.suppress(InvalidConfiguration):
+            model.parse(MetaConf, {key: value}, key)
+            readable[key] = value
+    return model.parse(MetaConf, readable, "the configuration")

@@ -19,6 +19,8 @@ class Container:
         self.record = record
         self.ledger = ledger
         self.host = host
+        self.begun: set[str] = set()
+        """The interfaces whose ADD was begun here."""
 
     def remember(self) -> None:
         """Write the record. Raises IOFailure."""
@@ -26,6 +28,7 @@ class Container:
 
     def attach(self, entry: Entry) -> Result:
         """ADD through the entry's plugins. Raises the failing plugin's CNIError, told with its place."""
+        self.begun.add(entry.ifname)
         try:
             return chain.add(_conf(entry), self._attachment(entry), self.host)
         except CNIError as error:
@@ -67,16 +70,18 @@ class Container:
             self.settle()
         teardown.finish(f'could not detach container "{self.record.container_id}" from all of its networks')
 
+    def abandon(self) -> None:
+        """Settle an ADD that failed: what was not even begun needs no DEL."""
+        begun = tuple(entry for entry in self.record.entries if entry.ifname in self.begun)
+        self.record = self.record.with_entries(begun)
+        self.settle()
+
     def settle(self) -> None:
         """Make the ledger say what is left: forget the container when nothing is. Raises IOFailure."""
         if self.record.entries:
             self.remember()
         else:
             self.ledger.remove(self.record.container_id, self.record.ifname)
-
-    def keep_only(self, ifnames: set[str]) -> None:
-        """Forget the attachments that were not even begun."""
-        self.record = self.record.with_entries(tuple(e for e in self.record.entries if e.ifname in ifnames))
 
     def _attachment(self, entry: Entry) -> Attachment:
         return Attachment(

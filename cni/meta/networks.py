@@ -56,8 +56,10 @@ class Networks:
             return self._defined(definition)
         return self._on_disk(name, f'network "{name}"')
 
-    def inline(self) -> list[Network]:
-        """The networks that the node's configuration holds itself, in `delegates`."""
+    def every_pods(self) -> list[Network]:
+        """The cluster network, then those of `delegates` that every pod gets besides."""
+        if self.conf.cluster_network:
+            return [self.named(self.conf.cluster_network)]
         return [self._inline(delegate, index) for index, delegate in enumerate(self.conf.delegates)]
 
     def _defined(self, definition: NetworkAttachmentDefinition) -> Network:

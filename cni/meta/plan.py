@@ -18,6 +18,7 @@ from cni.plugin.ledger import Entry
 from cni.spec import document, netconf
 from cni.spec.document import Document, lookup
 from cni.spec.errors import InvalidConfiguration, UnsupportedField
+from cni.spec.model import IPAddress
 from cni.spec.netconf import NetConfList
 from cni.spec.request import Request
 
@@ -48,6 +49,7 @@ def plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, 
     """
     wanted = list(_wanted(conf, pod, source))
     ifnames = _ifnames(wanted, request.ifname)
+    _check_default_routes(wanted)
     return [
         _planned(want, index, ifnames[index], identity, conf.runtime_config if index == 0 else {})
         for index, want in enumerate(wanted)
@@ -58,7 +60,7 @@ def _wanted(conf: MetaConf, pod: Pod | None, source: Source) -> Iterator[Wanted]
     networks = Networks(conf, source)
     annotations = pod.annotations if pod else {}
     default = annotations.get(selection.DEFAULT_NETWORK)
-    every_pods = [networks.named(conf.cluster_network)] if conf.cluster_network else networks.inline()
+    every_pods = networks.every_pods()
     if pod and default is not None:
         selected = selection.parse_default_network(default, conf.multus_namespace)
         yield Wanted(networks.selected(selected, pod_namespace=pod.namespace), selected)
@@ -87,6 +89,23 @@ def _ifnames(wanted: list[Wanted], default: str) -> list[str]:
                 id="PLX-IFNAME-TWICE",
             )
     return names
+
+
+def _check_default_routes(wanted: list[Wanted]) -> None:
+    """Raise InvalidConfiguration unless at most one gateway of each family is asked for."""
+    asked = [(want.network.name, gateway) for want in wanted for gateway in _gateways(want)]
+    for family in (4, 6):
+        told = [f'{gateway} on "{network}"' for network, gateway in asked if gateway.version == family]
+        if len(told) > 1:
+            raise InvalidConfiguration(
+                f"could not give the pod {len(told)} IPv{family} default routes",
+                f"`default-route` asks for {', '.join(told)}: keep one",
+                id="PLX-DEFAULT-ROUTE",
+            )
+
+
+def _gateways(want: Wanted) -> tuple[IPAddress, ...]:
+    return (want.selection.default_route or ()) if want.selection else ()
 
 
 def _planned(want: Wanted, index: int, ifname: str, identity: Identity, runtime_config: Document) -> Planned:

@@ -33,7 +33,8 @@ def _of_entry(entry: Entry) -> Iterator[dict[str, Any]]:
 def _status(
     entry: Entry, result: Result, interface: Interface, ips: tuple[IPConfig, ...], *, is_default: bool
 ) -> dict[str, Any]:
-    gateways = [str(route.gw) for route in result.routes if route.is_default and route.gw is not None]
+    defaults = [route.gw or result.gateway(route.family) for route in result.routes if route.is_default]
+    gateways = [str(gateway) for gateway in defaults if gateway is not None]
     status = {
         "name": entry.network,
         "interface": interface.name,

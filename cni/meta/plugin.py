@@ -1,0 +1,216 @@
+"""The meta plugin: a pod's networks, each through its delegates, all of them or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from dataclasses import replace
+
+from cni.kube.manifests import Manifests
+from cni.kube.objects import Pod
+from cni.kube.source import Source
+from cni.linux import netns
+from cni.meta import config, default_route, garbage, identity, network_status
+from cni.meta.config import MetaConf
+from cni.meta.container import Container
+from cni.meta.identity import Identity
+from cni.meta.networks import Networks
+from cni.meta.plan import Planned, plan
+from cni.plugin import chain, ledger
+from cni.plugin.chain import Host
+from cni.plugin.ledger import DamagedRecord, Ledger, Record
+from cni.plugin.rollback import Rollback, Teardown
+from cni.spec.errors import CheckFailed, CNIError, DeleteIncomplete, InvalidConfiguration, TryAgainLater
+from cni.spec.request import Request
+from cni.spec.result import Result
+
+
+def add(request: Request) -> Result:
+    """Attach the pod to every network it asks for; a failure leaves nothing behind.
+
+    Returns the cluster network's result. Raises the failing delegate's CNIError, told with pod, network and interface.
+    """
+    conf = config.parse(request)
+    source = _source(conf)
+    who = identity.parse(request.args)
+    pod = _get_pod(source, who)
+    planned = plan(conf, request, who, pod, source)
+    container = _new_container(conf, request, who, planned)
+    _refuse_taken_names(request.netns, container.record)
+    with Rollback() as rollback:
+        container.remember()
+        rollback.on_failure(container.abandon)
+        for wanted in planned:
+            rollback.on_failure(container.detach, wanted.entry.ifname)
+            result = container.attach(wanted.entry)
+            container.attached(wanted.entry, default_route.apply(request.netns, wanted, planned, result))
+        if pod is not None:
+            source.publish(pod, network_status.build(container.record))
+        rollback.commit()
+    return _cluster_result(container.record)
+
+
+def delete(request: Request) -> None:
+    """Undo what ADD recorded, newest first, without asking what the pod or its networks are now.
+
+    Raises one CNIError naming each failure; what could not be undone stays recorded for the next DEL.
+    """
+    conf = config.parse_for_delete(request)
+    records = Ledger(conf.ledger_directory)
+    try:
+        record = records.find(request.container_id, request.ifname)
+    except DamagedRecord as error:
+        _delete_by_plan(request, records, error)
+        return
+    if record is None:
+        return  # it is written before anything else is done: there was no ADD, or all of it is undone
+    teardown = Teardown()
+    with teardown.step():
+        if record.pod:
+            _source(conf).withdraw(record.pod_namespace, record.pod_name, network_status.build(record))
+    with teardown.step():
+        record = replace(record, netns=_sandbox(record, request.netns))
+        Container(record, records, _host(conf, request, record.path)).detach_all()
+    teardown.finish(f'could not delete container "{request.container_id}"')
+
+
+def check(request: Request) -> None:
+    """Have every recorded attachment checked by its delegates. Raises CheckFailed, or a delegate's CNIError."""
+    conf = config.parse_for_delete(request)
+    records = Ledger(conf.ledger_directory)
+    record = records.find(request.container_id, request.ifname)
+    if record is None:
+        raise CheckFailed(
+            f'could not find what container "{request.container_id}" is attached to',
+            f'no record in "{records.directory}": it was not added by us, or is deleted already',
+            id="PLX-LEDGER-MISSING",
+        )
+    Container(record, records, _host(conf, request, record.path)).check()
+
+
+def gc(request: Request) -> None:
+    """Detach every container that is not among the valid attachments, then have the delegates collect theirs."""
+    conf = config.parse(request)
+    garbage.collect(
+        every_pods=Networks(conf, _source(conf)).every_pods(),
+        records=Ledger(conf.ledger_directory),
+        host=_host(conf, request),
+        valid=set(request.valid_attachments()),
+    )
+
+
+def status(request: Request) -> None:
+    """Whether an ADD would succeed: the source answers, and the delegates of every pod's networks are ready."""
+    conf = config.parse(request)
+    source = _source(conf)
+    source.check_ready()
+    for network in Networks(conf, source).every_pods():
+        chain.status(network.conf, _host(conf, request))
+
+
+def _source(conf: MetaConf) -> Source:
+    return Manifests(conf.manifests, conf.status_directory)
+
+
+def _get_pod(source: Source, who: Identity) -> Pod | None:
+    """The pod the runtime means; None for a container that is no pod's. Raises TryAgainLater."""
+    if not who.is_pod:
+        return None
+    pod = source.get_pod(who.namespace, who.name)
+    if who.uid and pod.uid and who.uid != pod.uid and not pod.is_static:
+        raise TryAgainLater(
+            f'could not use pod "{pod.full_name}": its UID is "{pod.uid}"',
+            f'the runtime asks for the pod of UID "{who.uid}", which is gone or not yet known',
+            id="PLX-POD-UID",
+        )
+    return pod
+
+
+def _new_container(conf: MetaConf, request: Request, who: Identity, planned: list[Planned]) -> Container:
+    """What is about to be attached, unless this container is attached already. Raises InvalidConfiguration."""
+    records = Ledger(conf.ledger_directory)
+    if records.find(request.container_id, request.ifname) is not None:
+        raise InvalidConfiguration(
+            f'could not add container "{request.container_id}": its "{request.ifname}" is attached already',
+            "a DEL must come first",
+            id="PLX-ADDED-TWICE",
+        )
+    host = _host(conf, request)
+    record = Record(
+        container_id=request.container_id,
+        ifname=request.ifname,
+        netns=request.netns,
+        pod_namespace=who.namespace,
+        pod_name=who.name,
+        pod_uid=who.uid,
+        boot_id=ledger.boot_id(),
+        netns_inode=netns.find_inode(request.netns),
+        path=host.path,
+        entries=tuple(wanted.entry for wanted in planned),
+    )
+    return Container(record, records, host)
+
+
+def _host(conf: MetaConf, request: Request, recorded_path: tuple[str, ...] = ()) -> Host:
+    path = dict.fromkeys((conf.bin_dir, *request.path, *recorded_path))
+    return Host(path=tuple(path), environ=request.environ, external=frozenset(conf.external))
+
+
+def _refuse_taken_names(sandbox: str, record: Record) -> None:
+    """Raise InvalidConfiguration, before anything is made, when an interface has a name that we are to give."""
+    present = netns.run_inside(sandbox, lambda: {name for _, name in socket.if_nameindex()})
+    for entry in record.entries:
+        if entry.ifname in present:
+            raise InvalidConfiguration(
+                f'could not make interface "{entry.ifname}" for network "{entry.network}"',
+                f'the sandbox "{sandbox}" has an interface of that name already',
+                id="PLX-IFNAME-TAKEN",
+            )
+
+
+def _sandbox(record: Record, told: str) -> str:
+    """The namespace to clean: the one DEL names, else the recorded one if it still is the same."""
+    if told or not record.netns_inode or netns.find_inode(record.netns) != record.netns_inode:
+        return told
+    return record.netns
+
+
+def _cluster_result(record: Record) -> Result:
+    return next(filter(None, (entry.get_result() for entry in record.entries if entry.default)))
+
+
+def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) -> None:
+    """DEL without a readable record: undo what an ADD would make now.
+
+    Raises DeleteIncomplete, once, when it cannot be known what that ADD made besides.
+    """
+    aside = records.set_aside(request.container_id, request.ifname)
+    conf = config.parse(request)
+    source = _source(conf)
+    who = identity.parse(request.args)
+    pod = None
+    unknown = ""
+    try:
+        pod = _get_pod(source, who)
+        planned = plan(conf, request, who, pod, source)
+    except CNIError as error:
+        unknown = str(error)
+        planned = plan(conf, request, identity.parse(""), None, source)
+    record = Record(
+        container_id=request.container_id,
+        ifname=request.ifname,
+        netns=request.netns,
+        entries=tuple(wanted.entry for wanted in planned),
+    )
+    Container(record, records, _host(conf, request)).detach_all()
+    if pod is not None:
+        with contextlib.suppress(CNIError):
+            source.withdraw(pod.namespace, pod.name, "")
+    if unknown:
+        raise DeleteIncomplete(
+            f'could not tell all networks of container "{request.container_id}"',
+            f'{damage}; set aside as "{os.path.basename(aside)}"; its pod says no more: {unknown};'
+            " addresses of its additional networks may still be reserved",
+            id="PLX-LEDGER-DAMAGED",
+        )
