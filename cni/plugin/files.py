@@ -27,9 +27,9 @@ def ensure_directory(path: str, mode: int = 0o700) -> None:
     change(f'create the directory "{path}"', os.makedirs, path, mode, exist_ok=True)
 
 
-def replace(path: str, content: bytes, mode: int = 0o600) -> None:
-    """Write `path` anew, durably: temporary file, fsync, rename. Raises IOFailure."""
-    change(f'write "{path}"', _replace, path, content, mode)
+def replace(path: str, content: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
+    """Write `path` anew: temporary file, fsync (where it must outlive a power failure), rename. Raises IOFailure."""
+    change(f'write "{path}"', _replace, path, content, mode, durable)
 
 
 def create(path: str, content: bytes, mode: int = 0o600) -> bool:
@@ -47,14 +47,15 @@ def read(path: str) -> bytes | None:
     return change(f'read "{path}"', _read, path)
 
 
-def _replace(path: str, content: bytes, mode: int) -> None:
-    temporary = _write_temporary(path, content, mode)
+def _replace(path: str, content: bytes, mode: int, durable: bool) -> None:
+    temporary = _write_temporary(path, content, mode, durable)
     try:
         os.rename(temporary, path)
     except OSError:
         os.unlink(temporary)
         raise
-    _sync_directory(path)
+    if durable:
+        _sync_directory(path)
 
 
 def _create(path: str, content: bytes, mode: int) -> bool:
@@ -82,7 +83,7 @@ def _create(path: str, content: bytes, mode: int) -> bool:
 
 
 def _create_by_name(path: str, content: bytes, mode: int) -> bool:
-    temporary = _write_temporary(path, content, mode)
+    temporary = _write_temporary(path, content, mode, durable=False)
     try:
         os.link(temporary, path)
         return True
@@ -92,13 +93,14 @@ def _create_by_name(path: str, content: bytes, mode: int) -> bool:
         os.unlink(temporary)
 
 
-def _write_temporary(path: str, content: bytes, mode: int) -> str:
+def _write_temporary(path: str, content: bytes, mode: int, durable: bool) -> str:
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         os.write(descriptor, content)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     except OSError:
         os.unlink(temporary)
         raise

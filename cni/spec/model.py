@@ -22,25 +22,29 @@ T = TypeVar("T")
 M = TypeVar("M", bound="Model")
 
 
+class InvalidAddress(ValueError):
+    """A text is no address, or no network, in the words of the reference plugins."""
+
+
 def parse_address(text: str) -> IPAddress:
-    """An address without a prefix length. Raises ValueError."""
+    """An address without a prefix length. Raises InvalidAddress."""
     try:
         if "%" not in text:
             return ipaddress.ip_address(text)
     except ValueError:
         pass
-    raise ValueError(f"invalid IP address: {text}")
+    raise InvalidAddress(f"invalid IP address: {text}")
 
 
 def parse_cidr(text: str) -> IPInterface:
-    """An address with a prefix length; host bits are kept. Raises ValueError."""
+    """An address with a prefix length; host bits are kept. Raises InvalidAddress."""
     address, slash, length = text.partition("/")
     try:
         if slash and length.isascii() and length.isdigit() and "%" not in address:
             return ipaddress.ip_interface(text)
     except ValueError:
         pass
-    raise ValueError(f"invalid CIDR address: {text}")
+    raise InvalidAddress(f"invalid CIDR address: {text}")
 
 
 def _text(value: Any) -> str:
@@ -99,12 +103,17 @@ class InvalidField(InvalidConfiguration):
 
 
 def parse(model: type[M], data: Mapping[str, Any], what: str) -> M:
-    """Read `data` as a `model`. Raises InvalidField, naming the first value that is wrong and its path in `what`."""
+    """Read `data` as a `model`.
+
+    Raises InvalidField, naming the first value that is wrong and its path in `what`; its cause is the ValueError of
+    whoever refused the value, for example an InvalidAddress.
+    """
     try:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise InvalidField(what, _path(first["loc"]), _problem(first)) from error
+        first = error.errors(include_url=False)[0]
+        cause = first.get("ctx", {}).get("error", error)
+        raise InvalidField(what, _path(first["loc"]), _problem(first)) from cause
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -1,0 +1,148 @@
+"""host-local, the IPAM plugin that keeps a network's leases in a directory of the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cni.spec.document import kind, lookup
+from cni.spec.errors import CheckFailed, InvalidConfiguration, IOFailure, PluginUnavailable
+from cni.spec.request import Request
+from ipam import leases
+from ipam.leases import Owner
+from ipam.store import DirectoryStore, Store
+
+if TYPE_CHECKING:
+    from cni.spec.model import IPAddress
+    from cni.spec.result import DNS, Result
+
+# What reads the whole configuration is imported where it is needed: DEL and GC do without, at half the time.
+
+DATA_DIR = "/var/lib/cni/networks"
+
+
+def add(request: Request) -> Result:
+    """Lease an address of each range set. Raises InvalidConfiguration, InvalidEnvironment, TryAgainLater, IOFailure."""
+    from cni.spec.result import Result
+    from ipam import allocator, config
+
+    conf = config.parse(request)
+    dns = _resolv_conf(conf.resolv_conf)
+    store = _store(request)
+    with store.locked():
+        ips = allocator.allocate(store, conf.range_sets, _owner(request), conf.requested)
+    return Result(ips=ips, routes=conf.routes, dns=dns)
+
+
+def delete(request: Request) -> None:
+    """Give the attachment's leases back, whatever the configuration says of ranges by now.
+
+    Raises InvalidConfiguration where it does not say which directory, TryAgainLater, IOFailure, DeleteIncomplete.
+    """
+    store = _store(request)
+    if store.exists():
+        with store.locked():
+            what = f'could not release the addresses of "{_owner(request)}"'
+            leases.release(store, partial(leases.held_by, _owner(request)), what)
+
+
+def check(request: Request) -> None:
+    """Raise CheckFailed unless the attachment holds a lease, and one for each of our addresses in its prevResult."""
+    from ipam import config
+
+    conf = config.parse(request)
+    store = _store(request)
+    owners = _owners(store)
+    held = leases.held_by(_owner(request), owners)
+    result = request.prev_result
+    expected = [ip.address.ip for ip in result.ips] if result else []
+    ours = (address for address in expected if any(address in range_set for range_set in conf.range_sets))
+    lost = [f"{address} is held by {owners.get(address, 'nobody')}" for address in ours if address not in held]
+    if lost or not held:
+        raise CheckFailed(
+            f"host-local: Failed to find address added by container {request.container_id}",
+            f'in "{store.location}" {", ".join(lost) or "nothing is held"} for {request.ifname}',
+            id="PLX-IPAM-LOST",
+        )
+
+
+def gc(request: Request) -> None:
+    """Give back every lease of the network that no valid attachment holds.
+
+    Raises DecodingFailure, InvalidConfiguration, TryAgainLater, IOFailure, DeleteIncomplete.
+    """
+    valid = request.valid_attachments()
+    store = _store(request)
+    if store.exists():
+        with store.locked():
+            what = f'could not release all stale addresses of network "{request.network}"'
+            leases.release(store, partial(leases.held_by_none_of, valid), what)
+
+
+def status(request: Request) -> None:
+    """Raise PluginUnavailable when a range set has no address left, InvalidConfiguration when an ADD would."""
+    from ipam import allocator, config
+
+    conf = config.parse(request)
+    store = _store(request)
+    for pool in allocator.pools(store, conf.range_sets, _owners(store)):
+        if pool.shortage:
+            raise PluginUnavailable(
+                f'network "{request.network}": no IP addresses available in range set: {pool.range_set}',
+                pool.shortage,
+                id="PLX-IPAM-FULL",
+            )
+
+
+def _owner(request: Request) -> Owner:
+    return Owner(request.container_id, request.ifname)
+
+
+def _owners(store: Store) -> Mapping[IPAddress, Owner]:
+    if not store.exists():
+        return {}
+    with store.locked():
+        return leases.owners(store)
+
+
+def _store(request: Request) -> Store:
+    """The directory of the request's network. Raises InvalidConfiguration."""
+    ipam = lookup(request.conf, "ipam")
+    if ipam is None:
+        ipam = {}
+    if not isinstance(ipam, dict):
+        raise _unreadable("ipam", f"must be an object, not {kind(ipam)}")
+    directory = lookup(ipam, "dataDir") or DATA_DIR
+    if not isinstance(directory, str):
+        raise _unreadable("ipam.dataDir", f"must be a string, not {kind(directory)}")
+    return DirectoryStore(os.path.join(_path(directory, "ipam.dataDir"), request.network))
+
+
+def _path(text: str, where: str) -> str:
+    try:
+        if b"\0" not in os.fsencode(text):
+            return text
+    except UnicodeEncodeError:
+        pass
+    raise _unreadable(where, f"{text!r} cannot be a path")
+
+
+def _resolv_conf(path: str) -> DNS:
+    """What the file says; nothing for no file. Raises IOFailure, in the reference plugin's words."""
+    from cni.spec.result import DNS
+    from ipam import resolv_conf
+
+    if not path:
+        return DNS()
+    try:
+        with open(_path(path, "ipam.resolvConf"), encoding="utf-8", errors="replace") as file:
+            return resolv_conf.parse(file.read())
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise IOFailure(f"open {path}: {reason}", "ipam.resolvConf", id="PLX-IPAM-RESOLVCONF") from error
+
+
+def _unreadable(where: str, problem: str) -> InvalidConfiguration:
+    return InvalidConfiguration("could not read the configuration of host-local", f"{where}: {problem}", id="PLX-CONF")
