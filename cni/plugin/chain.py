@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cni.plugin import invoke
+from cni.plugin.invoke import Call
 from cni.plugin.rollback import Rollback, Teardown
 from cni.spec import versions
-from cni.spec.document import Document, encode
-from cni.spec.errors import CNIError, InvalidConfiguration
+from cni.spec.document import Document, encode, lookup
+from cni.spec.errors import CNIError, IncompatibleVersion, InvalidConfiguration
 from cni.spec.netconf import NetConf, NetConfList, plugin_type
 from cni.spec.request import Request
 
@@ -32,26 +34,33 @@ class Attachment:
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """Where plugins are found, and what they inherit."""
+    """Where plugins are found, what they inherit, and how they are called."""
 
     path: tuple[str, ...]
     environ: Mapping[str, str]
     external: frozenset[str] = frozenset()
+    call: Call = invoke.call
+    """For delegates as it is; who plays the runtime uses invoke.call_as_runtime, which reaches the meta plugin."""
 
 
 def add(network: NetConfList, attachment: Attachment, host: Host) -> Result:
     """ADD every plugin in order, each seeing the result of the one before; return the last one's.
 
-    Raises the CNIError of the plugin that failed, after a DEL of it and all before it.
+    Raises the CNIError of the plugin that failed, after a DEL of it and all before it. Nothing is called when a name
+    is bad or a plugin is missing.
     """
+    for plugin in network.plugins:
+        with _told(plugin, "add"):
+            invoke.validate(plugin_type(plugin), _request(network, plugin, attachment, host))
     result: Result | None = None
     with Rollback() as rollback:
         for plugin in network.plugins:
             kind = plugin_type(plugin)
             request = _request(network, plugin, attachment, host, prev_result=_encoded(result, network))
             # Before the call: a failed ADD needs its DEL too (section 4).
-            rollback.on_failure(invoke.call, kind, request.replace(command="DEL"))
-            result = invoke.add(kind, request)
+            rollback.on_failure(host.call, kind, request.replace(command="DEL"))
+            with _told(plugin, "add"):
+                result = invoke.add(kind, request, host.call)
         rollback.commit()
     if result is None:
         raise InvalidConfiguration(f'network "{network.name}" has no plugins', "add one to `plugins`", id="PLX-CONF")
@@ -66,19 +75,28 @@ def delete(network: NetConfList, attachment: Attachment, host: Host, result: Res
     prev_result = _encoded(result, network) if versions.at_least(network.cni_version, "0.4.0") else None
     teardown = Teardown()
     for plugin in reversed(network.plugins):
-        with teardown.step():
+        with teardown.step(), _told(plugin, "delete"):
             request = _request(network, plugin, attachment, host, prev_result=prev_result)
-            invoke.call(plugin_type(plugin), request.replace(command="DEL"))
+            host.call(plugin_type(plugin), request.replace(command="DEL"))
     teardown.finish(f'could not detach "{attachment.ifname}" from network "{network.name}"')
 
 
 def check(network: NetConfList, attachment: Attachment, host: Host, result: Result | None) -> None:
-    """CHECK every plugin in order. A list that says `disableCheck` passes. Raises the first plugin's CNIError."""
+    """CHECK every plugin in order. A list that says `disableCheck` passes.
+
+    Raises the first plugin's CNIError, IncompatibleVersion for a list older than the verb.
+    """
+    if not versions.at_least(network.cni_version, "0.4.0"):
+        raise IncompatibleVersion(
+            f'configuration version "{network.cni_version}" does not support the CHECK command',
+            f'network "{network.name}": `cniVersion` must be 0.4.0 or newer',
+        )
     if network.disable_check:
         return
+    prev_result = _encoded(result, network)
     for plugin in network.plugins:
-        request = _request(network, plugin, attachment, host, prev_result=_encoded(result, network))
-        invoke.call(plugin_type(plugin), request.replace(command="CHECK"))
+        request = _request(network, plugin, attachment, host, prev_result=prev_result)
+        host.call(plugin_type(plugin), request.replace(command="CHECK"))
 
 
 def status(network: NetConfList, host: Host) -> None:
@@ -87,7 +105,7 @@ def status(network: NetConfList, host: Host) -> None:
         return
     for plugin in network.plugins:
         request = Request(command="STATUS", path=host.path, environ=host.environ, external=host.external)
-        invoke.call(plugin_type(plugin), request.with_conf(network.conf_for(plugin)))
+        host.call(plugin_type(plugin), request.with_conf(network.conf_for(plugin)))
 
 
 def gc(network: NetConfList, host: Host, valid: Iterable[tuple[str, str]]) -> None:
@@ -101,9 +119,9 @@ def gc(network: NetConfList, host: Host, valid: Iterable[tuple[str, str]]) -> No
     keys = {"cni.dev/valid-attachments": attachments, "cni.dev/attachments": attachments}
     teardown = Teardown()
     for plugin in network.plugins:
-        with teardown.step():
+        with teardown.step(), _told(plugin, "gc"):
             request = Request(command="GC", path=host.path, environ=host.environ, external=host.external)
-            invoke.call(plugin_type(plugin), request.with_conf(network.conf_for(plugin) | keys))
+            host.call(plugin_type(plugin), request.with_conf(network.conf_for(plugin) | keys))
     teardown.finish(f'could not collect the garbage of network "{network.name}"')
 
 
@@ -114,10 +132,20 @@ def in_context(error: CNIError, context: str) -> CNIError:
     return told
 
 
+@contextlib.contextmanager
+def _told(plugin: NetConf, verb: str) -> Iterator[None]:
+    """Have an error of the block name the plugin, in libcni's words."""
+    try:
+        yield
+    except CNIError as error:
+        name = f' name="{lookup(plugin, "name")}"' if lookup(plugin, "name") else ""
+        raise in_context(error, f'plugin type="{plugin_type(plugin)}"{name} failed ({verb})') from error
+
+
 def _request(
-    network: NetConfList, plugin: NetConf, attachment: Attachment, host: Host, *, prev_result: Document | None
+    network: NetConfList, plugin: NetConf, attachment: Attachment, host: Host, *, prev_result: Document | None = None
 ) -> Request:
-    conf: dict[str, Any] = network.conf_for(plugin, prev_result=prev_result, runtime_config=attachment.runtime_config)
+    conf = network.conf_for(plugin, prev_result=prev_result, runtime_config=attachment.runtime_config)
     return Request(
         command="ADD",
         container_id=attachment.container_id,

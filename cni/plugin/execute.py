@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from cni.spec.request import Request
 
 if TYPE_CHECKING:
     from cni.spec.result import Result
+
+log = logging.getLogger(__name__)
 
 BUSY_TRIES = 6
 BUSY_WAIT = 1.0
@@ -51,6 +54,8 @@ def execute(plugin_type: str, request: Request) -> Result | None:
     process = _run(executable, request)
     if process.returncode != 0:
         raise _failure(plugin_type, process)
+    if process.stderr:
+        log.info('plugin "%s" wrote: %s', plugin_type, _shown(process.stderr))
     if request.command != "ADD":
         return None
     from cni.spec import convert
@@ -60,21 +65,16 @@ def execute(plugin_type: str, request: Request) -> Result | None:
 
 
 def environment(request: Request) -> dict[str, str]:
-    """The environment of the child: ours, with all of CNI_* replaced."""
-    inherited = {key: value for key, value in request.environ.items() if not key.startswith("CNI_")}
-    override = request.environ.get("CNI_NETNS_OVERRIDE")
-    return (
-        inherited
-        | ({"CNI_NETNS_OVERRIDE": override} if override else {})
-        | {
-            "CNI_COMMAND": request.command,
-            "CNI_CONTAINERID": request.container_id,
-            "CNI_NETNS": request.netns,
-            "CNI_IFNAME": request.ifname,
-            "CNI_ARGS": request.args,
-            "CNI_PATH": os.pathsep.join(request.path),
-        }
-    )
+    """The environment of the child: ours, with the six variables of the protocol replaced."""
+    return {
+        **request.environ,
+        "CNI_COMMAND": request.command,
+        "CNI_CONTAINERID": request.container_id,
+        "CNI_NETNS": request.netns,
+        "CNI_IFNAME": request.ifname,
+        "CNI_ARGS": request.args,
+        "CNI_PATH": os.pathsep.join(request.path),
+    }
 
 
 def _run(executable: str, request: Request) -> subprocess.CompletedProcess[bytes]:
@@ -87,22 +87,19 @@ def _run(executable: str, request: Request) -> subprocess.CompletedProcess[bytes
             if error.errno == errno.ETXTBSY and attempt < BUSY_TRIES:
                 time.sleep(BUSY_WAIT)
                 continue
-            raise PluginFailed(
-                f'could not execute plugin "{executable}"', os.strerror(error.errno or 0), id="PLX-PLUGIN-EXEC"
-            ) from error
+            reason = error.strerror or str(error)
+            raise PluginFailed(f'could not execute plugin "{executable}"', reason, id="PLX-PLUGIN-EXEC") from error
+        except ValueError as error:  # a NUL in what becomes the environment
+            raise PluginFailed(f'could not execute plugin "{executable}"', str(error), id="PLX-PLUGIN-EXEC") from error
     raise AssertionError("unreachable")
 
 
 def _failure(plugin_type: str, process: subprocess.CompletedProcess[bytes]) -> CNIError:
     """The plugin's own error object, or what can be said of an answer that is none."""
     msg = f'plugin "{plugin_type}" failed'
-    try:
-        data = document.decode(process.stdout, "the plugin's error")
-        code = lookup(data, "code")
-        if isinstance(code, int):
-            return PluginFailed(str(lookup(data, "msg") or msg), str(lookup(data, "details") or ""), code=code)
-    except DecodingFailure:
-        pass
+    own = _own_error(process.stdout, msg)
+    if own is not None:
+        return own
     stderr = _shown(process.stderr)
     stdout = _shown(process.stdout)
     said = f"it printed {stdout!r}" if stdout else "it printed no error"
@@ -110,10 +107,23 @@ def _failure(plugin_type: str, process: subprocess.CompletedProcess[bytes]) -> C
     return PluginFailed(msg, f"{said} and {_ended(process.returncode)}{heard}", id="PLX-PLUGIN-FAILED")
 
 
+def _own_error(stdout: bytes, msg: str) -> PluginFailed | None:
+    """The error object that the plugin printed, if it is one: it has a code, or at least a message."""
+    try:
+        data = document.decode(stdout, "the plugin's error")
+    except DecodingFailure:
+        return None
+    code, own_msg, details = (lookup(data, key) for key in ("code", "msg", "details"))
+    has_code = isinstance(code, int) and not isinstance(code, bool)
+    if not has_code and not own_msg:
+        return None
+    return PluginFailed(str(own_msg or msg), str(details or ""), code=code if has_code else None)
+
+
 def _ended(returncode: int) -> str:
-    if returncode < 0:
-        return f"was killed by {signal.Signals(-returncode).name}"
-    return f"exited with status {returncode}"
+    if returncode >= 0:
+        return f"exited with status {returncode}"
+    return f"was killed by signal {-returncode} ({signal.strsignal(-returncode)})"
 
 
 def _shown(output: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from cni.plugin import execute
@@ -14,6 +15,9 @@ from cni.spec.request import Request
 if TYPE_CHECKING:
     from cni.plugin.skel import Plugin
     from cni.spec.result import Result
+
+Call = Callable[[str, Request], "Result | None"]
+"""A way to have a plugin, by its type, serve a request."""
 
 BUILT_IN = {
     "bridge": "delegates.bridge",
@@ -33,28 +37,44 @@ def load(name: str) -> Plugin:
 
 
 def call(plugin_type: str, request: Request) -> Result | None:
-    """Have the plugin `plugin_type` serve `request`. Raises CNIError, the plugin's own where it gave one."""
+    """Have the delegate `plugin_type` serve `request`. Raises CNIError, the plugin's own where it gave one."""
     if plugin_type in META:
         raise InvalidConfiguration(
             f'could not delegate to "{plugin_type}"', "the meta plugin cannot be its own delegate", id="PLX-RECURSION"
         )
-    if request.command in ("ADD", "DEL", "CHECK"):
-        names.validate_container_id(request.container_id)
-        names.validate_ifname(request.ifname)
-    names.validate_network_name(request.network)
-    if plugin_type in BUILT_IN and plugin_type not in request.external:
+    return call_as_runtime(plugin_type, request)
+
+
+def call_as_runtime(plugin_type: str, request: Request) -> Result | None:
+    """Have any plugin, the meta plugin too, serve `request`. Raises CNIError, the plugin's own where it gave one."""
+    validate(plugin_type, request)
+    if _is_built_in(plugin_type, request):
         from cni.plugin import skel
 
         return skel.handle(load(plugin_type), request)
     return execute.execute(plugin_type, request)
 
 
-def add(plugin_type: str, request: Request) -> Result:
+def add(plugin_type: str, request: Request, call: Call = call) -> Result:
     """Have the plugin add; its result is in the newest shape."""
     result = call(plugin_type, request.replace(command="ADD"))
     if result is None:
         raise DecodingFailure(f'could not read the result of plugin "{plugin_type}"', "it printed nothing")
     return result
+
+
+def validate(plugin_type: str, request: Request) -> None:
+    """Raise the CNIError of a call that cannot even begin: a bad name, or a plugin that is not there."""
+    if request.command in ("ADD", "DEL", "CHECK"):
+        names.validate_container_id(request.container_id)
+        names.validate_ifname(request.ifname)
+    names.validate_network_name(request.network)
+    if not _is_built_in(plugin_type, request):
+        execute.find(plugin_type, request.path)
+
+
+def _is_built_in(plugin_type: str, request: Request) -> bool:
+    return plugin_type in BUILT_IN | META and plugin_type not in request.external
 
 
 def ipam_type(request: Request) -> str:

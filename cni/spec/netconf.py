@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,8 @@ NetConf = Document
 BOOLEAN = {"true": True, "false": False}
 LIST = "error parsing configuration list"
 SINGLE = "error parsing configuration"
+RESERVED = "cni.dev/"
+"""Keys of this prefix are the runtime's; what a configuration says there is not passed on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +36,14 @@ class NetConfList:
     def with_plugins(self, more: tuple[NetConf, ...]) -> NetConfList:
         """The same list with plugins appended, and a `text` that holds them too."""
         plugins = self.plugins + more
-        derived = document.derive(document.decode(self.text, "the list"), plugins=list(plugins))
-        return replace(self, plugins=plugins, text=document.encode(derived).decode())
+        data = document.decode(self.text, "the list")
+        if lookup(data, "type"):  # a single plugin's configuration becomes a list
+            data = {"cniVersion": self.cni_version, "name": self.name}
+        return replace(self, plugins=plugins, text=document.dump(document.derive(data, plugins=list(plugins))))
+
+    def as_list(self) -> NetConfList:
+        """The same network, its `text` a list even where a single plugin's configuration was written."""
+        return self.with_plugins(()) if lookup(document.decode(self.text, "the list"), "type") else self
 
     def conf_for(
         self, plugin: NetConf, *, prev_result: Document | None = None, runtime_config: Document | None = None
@@ -43,10 +52,8 @@ class NetConfList:
 
         Of `runtime_config` it gets what its `capabilities` claim.
         """
-        claimed = lookup(plugin, "capabilities")
-        claims = claimed if isinstance(claimed, Mapping) else {}
-        granted = {key: value for key, value in (runtime_config or {}).items() if claims.get(key) is True}
-        return document.derive(
+        granted = {key: value for key, value in (runtime_config or {}).items() if key in capabilities(plugin)}
+        conf = document.derive(
             plugin,
             name=self.name,
             cniVersion=self.cni_version,
@@ -54,38 +61,59 @@ class NetConfList:
             prevResult=prev_result,
             runtimeConfig=granted or lookup(plugin, "runtimeConfig"),
         )
+        return {key: value for key, value in conf.items() if not key.startswith(RESERVED)}
 
     @property
     def capabilities(self) -> set[str]:
         """What at least one plugin claims."""
-        found = (lookup(plugin, "capabilities") for plugin in self.plugins)
-        return {key for claims in found if isinstance(claims, Mapping) for key, on in claims.items() if on is True}
+        return {name for plugin in self.plugins for name in capabilities(plugin)}
 
 
 def plugin_type(plugin: NetConf) -> str:
     """The plugin's `type`. Raises InvalidConfiguration."""
     value = lookup(plugin, "type")
-    if not isinstance(value, str) or not value:
+    if not value:
         raise InvalidConfiguration(f"{SINGLE}: missing 'type'", 'every plugin needs one, for example "bridge"')
+    if not isinstance(value, str):
+        raise InvalidConfiguration(f"{SINGLE}: invalid 'type'", f"it must be a string, not {kind(value)}")
     return value
 
 
-def parse(text: str, what: str = "the network configuration") -> NetConfList:
-    """Read a list, or a single plugin's configuration as a list of one.
+def capabilities(plugin: NetConf) -> set[str]:
+    """The capabilities that the plugin claims. Raises InvalidConfiguration."""
+    claims = lookup(plugin, "capabilities")
+    if claims is None:
+        return set()
+    if not isinstance(claims, Mapping):
+        raise InvalidConfiguration(f"{SINGLE}: invalid 'capabilities'", f"it must be an object, not {kind(claims)}")
+    for name, claimed in claims.items():
+        if claimed is not None and not isinstance(claimed, bool):
+            reason = f"`capabilities.{name}` must be true or false, not {kind(claimed)}"
+            raise InvalidConfiguration(f"{SINGLE}: invalid 'capabilities'", reason)
+    return {name for name, claimed in claims.items() if claimed}
 
-    Raises DecodingFailure or InvalidConfiguration.
+
+def parse(text: str, what: str = "the network configuration") -> NetConfList:
+    """Read a list, or a single plugin's configuration as a list of one; what has a `type` is the latter.
+
+    The name may be missing: a NetworkAttachmentDefinition lends its own. Raises DecodingFailure or
+    InvalidConfiguration.
     """
-    data = document.decode(text, what)
-    if lookup(data, "type") is None and lookup(data, "plugins") is not None:
-        return parse_list(text, what)
-    return parse_single(text, what)
+    try:
+        data = document.decode(text, what)
+    except DecodingFailure as error:
+        raise DecodingFailure(error.msg, error.reason, id="PLX-JSON") from error
+    with _located(what):
+        if not lookup(data, "type") and lookup(data, "plugins") is not None:
+            return _list(data, text)
+        return _single(data, text)
 
 
 def parse_single(text: str, what: str = "the network configuration") -> NetConfList:
     """Read one plugin's configuration as a list of one. Raises DecodingFailure or InvalidConfiguration."""
     data = _decode(text, SINGLE, what)
-    plugin_type(data)
-    return NetConfList(name=_name(data, SINGLE), cni_version=_version(data, SINGLE), plugins=(data,), text=text)
+    with _located(what):
+        return _single(data, text)
 
 
 def parse_list(text: str, what: str = "the network configuration list") -> NetConfList:
@@ -94,12 +122,23 @@ def parse_list(text: str, what: str = "the network configuration list") -> NetCo
     Raises DecodingFailure or InvalidConfiguration.
     """
     data = _decode(text, LIST, what)
-    name = _name(data, LIST)
-    if not name:
-        raise InvalidConfiguration(f"{LIST}: no name", f"{what} needs a `name`")
+    with _located(what):
+        if not _name(data, LIST):
+            raise InvalidConfiguration(f"{LIST}: no name", "a network needs a `name`")
+        return _list(data, text)
+
+
+def _single(data: Document, text: str) -> NetConfList:
+    if not lookup(data, "type") and lookup(data, "plugins") is not None:
+        raise InvalidConfiguration(f"{SINGLE}: missing 'type'", "it has `plugins`: a list's file is named .conflist")
+    name, version = _name(data, SINGLE), _version(data, SINGLE)
+    return NetConfList(name=name, cni_version=version, plugins=(_checked(data),), text=text)
+
+
+def _list(data: Document, text: str) -> NetConfList:
     only_inlined = _boolean(data, "loadOnlyInlinedPlugins")
     return NetConfList(
-        name=name,
+        name=_name(data, LIST),
         cni_version=_chosen_version(data),
         plugins=_plugins(data, only_inlined),
         text=text,
@@ -107,6 +146,16 @@ def parse_list(text: str, what: str = "the network configuration list") -> NetCo
         disable_gc=_boolean(data, "disableGC"),
         load_only_inlined_plugins=only_inlined,
     )
+
+
+@contextlib.contextmanager
+def _located(what: str) -> Iterator[None]:
+    """Have the block's complaints say which document they are about."""
+    try:
+        yield
+    except InvalidConfiguration as error:
+        reason = f"{error.reason}, in {what}" if error.reason else f"in {what}"
+        raise InvalidConfiguration(error.msg, reason, id="PLX-CONF") from error
 
 
 def _decode(text: str, prefix: str, what: str) -> dict[str, Any]:
@@ -117,19 +166,18 @@ def _decode(text: str, prefix: str, what: str) -> dict[str, Any]:
 
 
 def _name(data: Document, prefix: str) -> str:
-    name = lookup(data, "name")
-    if name is not None and not isinstance(name, str):
-        raise InvalidConfiguration(f"{prefix}: invalid name type", f"`name` must be a string, not {kind(name)}")
-    return name or ""
+    return _string(data, "name", prefix)
 
 
 def _version(data: Document, prefix: str) -> str:
-    version = lookup(data, "cniVersion")
-    if version is not None and not isinstance(version, str):
-        raise InvalidConfiguration(
-            f"{prefix}: invalid cniVersion type", f"`cniVersion` must be a string, not {kind(version)}"
-        )
-    return version or ""
+    return _string(data, "cniVersion", prefix)
+
+
+def _string(data: Document, key: str, prefix: str) -> str:
+    value = lookup(data, key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidConfiguration(f"{prefix}: invalid {key} type", f"`{key}` must be a string, not {kind(value)}")
+    return value or ""
 
 
 def _chosen_version(data: Document) -> str:
@@ -141,21 +189,21 @@ def _chosen_version(data: Document) -> str:
     if not isinstance(offered, list):
         raise InvalidConfiguration(f"{LIST}: invalid type for cniVersions", f"it must be a list, not {kind(offered)}")
     for index, entry in enumerate(offered):
-        _check_version_entry(entry, index)
+        if not isinstance(entry, str):
+            reason = f"it must be a string, not {kind(entry)}"
+            raise InvalidConfiguration(f"{LIST}: invalid type for cniVersions index {index}", reason)
+        _check_version(entry, f"cniVersions entry {entry} at index {index}")
+    _check_version(version, f"cniVersion {version}")
     candidates = [*offered, version] if version else offered
     spoken = [entry for entry in candidates if versions.at_least(versions.CURRENT, entry)]
     return max(spoken, key=versions.parse, default=version)
 
 
-def _check_version_entry(entry: Any, index: int) -> None:
-    if not isinstance(entry, str):
-        raise InvalidConfiguration(f"{LIST}: invalid type for cniVersions index {index}", f"not {kind(entry)}")
+def _check_version(version: str, name: str) -> None:
     try:
-        versions.parse(entry)
+        versions.parse(version)
     except DecodingFailure as error:
-        raise InvalidConfiguration(
-            f"{LIST}: invalid cniVersions entry {entry} at index {index}: {error.msg}"
-        ) from error
+        raise InvalidConfiguration(f"{LIST}: invalid {name}: {error.msg}") from error
 
 
 def _boolean(data: Document, key: str) -> bool:
@@ -187,7 +235,13 @@ def _plugin(entry: Any, index: int) -> NetConf:
     if not isinstance(entry, Mapping):
         raise InvalidConfiguration(f"{where}: it must be an object, not {kind(entry)}")
     try:
-        plugin_type(entry)
+        return _checked(entry)
     except InvalidConfiguration as error:
         raise InvalidConfiguration(f"{where}: {error.msg}", error.reason) from error
-    return entry
+
+
+def _checked(plugin: NetConf) -> NetConf:
+    """The plugin's configuration, of which we only need the type and the capabilities to be right."""
+    plugin_type(plugin)
+    capabilities(plugin)
+    return plugin
