@@ -21,6 +21,20 @@ def change(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 
     Raises KernelFailure, with the kernel's own reason, for an OSError or a NetlinkError.
     """
+    return _translated(what, call, *args, **kwargs)
+
+
+def ask(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Read something, changing nothing; failures are told as those of `change` are. Raises KernelFailure."""
+    return _translated(what, call, *args, **kwargs)
+
+
+def already_gone(error: KernelFailure) -> bool:
+    """Whether a deletion failed because there was nothing to delete."""
+    return error.errno in GONE
+
+
+def _translated(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     try:
         return call(*args, **kwargs)
     except KernelFailure:
@@ -30,11 +44,6 @@ def change(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
         if number is None:
             raise
         raise KernelFailure(f"could not {what}", os.strerror(number), errno=number) from error
-
-
-def already_gone(error: KernelFailure) -> bool:
-    """Whether a deletion failed because there was nothing to delete."""
-    return error.errno in GONE
 
 
 def _errno(error: Exception) -> int | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from cni.spec.errors import CNIError, InvalidNetns
@@ -22,7 +23,10 @@ OWN = "/proc/thread-self/ns/net"
 
 
 class NetnsMissing(InvalidNetns):
-    """There is nothing at the path: the sandbox is gone."""
+    """There is no namespace at the path: the sandbox is gone.
+
+    After a reboot the path may still be there, as the empty file that the namespace was mounted on.
+    """
 
 
 def is_own(path: str) -> bool:
@@ -33,10 +37,18 @@ def is_own(path: str) -> bool:
         return False
 
 
+def find_inode(path: str) -> int:
+    """The identity of the namespace at `path` for as long as it lives; 0 when there is nothing at it."""
+    try:
+        return os.stat(path).st_ino
+    except (OSError, ValueError):
+        return 0
+
+
 def open_path(path: str) -> int:
     """Open a network namespace; the caller closes the descriptor. Raises NetnsMissing, InvalidNetns."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
         missing = isinstance(error, OSError) and error.errno in GONE
@@ -48,23 +60,34 @@ def open_path(path: str) -> int:
     except OSError:
         pass  # not a namespace at all
     os.close(descriptor)
-    raise InvalidNetns(f'failed to open netns "{path}"', "it is not a network namespace", id="PLX-NETNS")
+    raise NetnsMissing(f'failed to open netns "{path}"', "it is not a network namespace", id="PLX-NETNS")
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Hold a network namespace open, for `enter`. Raises NetnsMissing, InvalidNetns."""
+    descriptor = open_path(path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def run_inside(path: str, work: Callable[[], T]) -> T:
     """Do `work` in the namespace at `path` and return what it returns, or raise what it raises.
 
-    A namespace belongs to a thread, so the work gets one of its own, which then ends: there is no way back that could
-    fail. Raises NetnsMissing, InvalidNetns.
+    Raises NetnsMissing, InvalidNetns.
     """
-    descriptor = open_path(path)
-    try:
-        return _in_thread(descriptor, work)
-    finally:
-        os.close(descriptor)
+    with opened(path) as descriptor:
+        return enter(descriptor, work)
 
 
-def _in_thread(descriptor: int, work: Callable[[], T]) -> T:
+def enter(descriptor: int, work: Callable[[], T]) -> T:
+    """Do `work` in an open namespace and return what it returns, or raise what it raises.
+
+    A namespace belongs to a thread, so the work gets one of its own, which then ends: there is no way back that could
+    fail.
+    """
     outcome: list[T] = []
     failure: list[BaseException] = []
 

@@ -1,0 +1,115 @@
+"""IP addresses of a link."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from cni.linux import kernel
+from cni.linux.link import Link
+from cni.linux.links import Links
+from cni.spec.errors import KernelFailure
+from cni.spec.model import IPInterface
+
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+NO_PREFIX_ROUTE = 0x200
+TENTATIVE = 0x40
+DAD_FAILED = 0x08
+"""From <linux/if_addr.h>."""
+SETTLE_TIMEOUT = 5.0
+SETTLE_POLLS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+"""Seconds between looks; the last goes on until the timeout."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An address as the kernel has it."""
+
+    address: IPInterface
+    flags: int
+
+
+def every(links: Links, link: Link, family: int | None = None) -> list[Found]:
+    """The link's addresses, of one family (4 or 6) or both. Raises KernelFailure."""
+    query = {} if family is None else {"family": FAMILIES[family]}
+    what = f'list the addresses of link "{link.name}"'
+    messages = links.dump(what, links.netlink.get_addr, index=link.index, **query)
+    # An old kernel answers for all links.
+    return [_decode(message) for message in messages if message["index"] == link.index]
+
+
+def add(links: Links, link: Link, address: IPInterface, *, prefix_route: bool = True) -> None:
+    """Give the link an address; without `prefix_route` the kernel makes no route to its subnet.
+
+    Raises KernelFailure.
+    """
+    kernel.change(
+        f'add address {address} to link "{link.name}"',
+        links.netlink.addr,
+        "add",
+        **_named(link, address),
+        **_broadcast(address),
+        **({} if prefix_route else {"flags": NO_PREFIX_ROUTE}),
+    )
+
+
+def delete(links: Links, link: Link, address: IPInterface) -> None:
+    """Take the address from the link. Nothing happens when it is gone already. Raises KernelFailure."""
+    what = f'remove address {address} from link "{link.name}"'
+    try:
+        kernel.change(what, links.netlink.addr, "del", **_named(link, address))
+    except KernelFailure as error:
+        if not kernel.already_gone(error):
+            raise
+
+
+def settle(links: Links, link: Link) -> None:
+    """Wait until duplicate address detection is over for the link's IPv6 addresses. Raises KernelFailure."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT
+    polls = iter(SETTLE_POLLS)
+    while tentative := [found for found in every(links, link, 6) if found.flags & TENTATIVE]:
+        _refuse_duplicates(link, tentative)
+        if time.monotonic() > deadline:
+            _refuse_unsettled(links, link, tentative)
+            return
+        time.sleep(next(polls, SETTLE_POLLS[-1]))
+
+
+def _refuse_duplicates(link: Link, tentative: list[Found]) -> None:
+    for found in tentative:
+        if found.flags & DAD_FAILED:
+            raise KernelFailure(
+                f'could not use address {found.address.ip} on link "{link.name}"',
+                "somebody else on the network has it (duplicate address detection failed): find who, or exclude it",
+                id="PLX-ADDRESS-DUPLICATE",
+            )
+
+
+def _refuse_unsettled(links: Links, link: Link, tentative: list[Found]) -> None:
+    if links.refresh(link).operstate != "UP":
+        return  # it goes on when there is somebody to ask
+    raise KernelFailure(
+        f'could not use address {tentative[0].address.ip} on link "{link.name}"',
+        f"duplicate address detection took longer than {SETTLE_TIMEOUT:.0f} seconds",
+        id="PLX-ADDRESS-TENTATIVE",
+    )
+
+
+def _named(link: Link, address: IPInterface) -> dict[str, Any]:
+    return {"index": link.index, "address": str(address.ip), "prefixlen": address.network.prefixlen}
+
+
+def _broadcast(address: IPInterface) -> dict[str, Any]:
+    if address.version == 6 or address.network.prefixlen > 30:
+        return {}
+    return {"broadcast": str(address.network.broadcast_address)}
+
+
+def _decode(message: Any) -> Found:
+    attributes = dict(message["attrs"])
+    text = attributes.get("IFA_LOCAL") or attributes["IFA_ADDRESS"]
+    address = ipaddress.ip_interface(f"{text}/{message['prefixlen']}")
+    return Found(address, attributes.get("IFA_FLAGS", message["flags"]))

@@ -1,0 +1,77 @@
+"""One link of a namespace as the kernel describes it, read from a netlink message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+IFF_UP = 0x1
+IFF_PROMISC = 0x100
+"""From <linux/if.h>."""
+NO_MAC = "00:00:00:00:00:00"
+"""What a bridge without ports reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """A link at the moment it was asked for; `index` is what stays the same."""
+
+    index: int
+    name: str
+    kind: str
+    """The driver, for example "veth"; "" for hardware and lo."""
+
+    mac: str
+    mtu: int
+    up: bool
+    """Whether an administrator switched it on."""
+
+    operstate: str
+    """Whether it carries traffic, "UP" or, for example, "LOWERLAYERDOWN"."""
+
+    promisc: bool
+    txqueuelen: int
+    alias: str
+    master: int
+    """Index of the bridge that it is a port of; 0 for none."""
+
+    peer: int
+    """Index of a veth's other end, in the namespace which that is in; 0 for none."""
+
+    hairpin: bool
+    isolated: bool
+    """Flags of a bridge's port."""
+
+    vlan_filtering: bool
+    """Of a bridge: whether it keeps VLANs apart."""
+
+
+def decode(message: Any) -> Link:
+    """Read an RTM_NEWLINK message."""
+    attributes = dict(message["attrs"])
+    info = dict(attributes.get("IFLA_LINKINFO", {}).get("attrs", ()))
+    port = dict(_attributes(info.get("IFLA_INFO_SLAVE_DATA")))
+    data = dict(_attributes(info.get("IFLA_INFO_DATA")))
+    kind = info.get("IFLA_INFO_KIND", "")
+    return Link(
+        index=message["index"],
+        name=attributes.get("IFLA_IFNAME", ""),
+        kind=kind,
+        mac=attributes.get("IFLA_ADDRESS") or "",
+        mtu=attributes.get("IFLA_MTU", 0),
+        up=bool(message["flags"] & IFF_UP),
+        operstate=attributes.get("IFLA_OPERSTATE", "UNKNOWN"),
+        promisc=bool(message["flags"] & IFF_PROMISC),
+        txqueuelen=attributes.get("IFLA_TXQLEN", 0),
+        alias=attributes.get("IFLA_IFALIAS", ""),
+        master=attributes.get("IFLA_MASTER", 0),
+        peer=attributes.get("IFLA_LINK", 0) if kind == "veth" else 0,
+        hairpin=bool(port.get("IFLA_BRPORT_MODE")),
+        isolated=bool(port.get("IFLA_BRPORT_ISOLATED")),
+        vlan_filtering=bool(data.get("IFLA_BR_VLAN_FILTERING")),
+    )
+
+
+def _attributes(nested: Any) -> Any:
+    """The attributes inside an attribute; a driver that pyroute2 does not know comes as mere bytes."""
+    return nested["attrs"] if isinstance(nested, dict) or hasattr(nested, "keys") else ()

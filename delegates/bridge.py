@@ -1,0 +1,169 @@
+"""The `bridge` delegate: plug a sandbox into a bridge of the host."""
+
+from __future__ import annotations
+
+import errno
+import functools
+
+from cni.linux import netns, nft, vlan
+from cni.linux.link import Link
+from cni.linux.links import Links
+from cni.linux.vlan import Membership
+from cni.plugin import invoke
+from cni.plugin.rollback import Rollback
+from cni.spec.errors import KernelFailure, PluginUnavailable, UnsupportedField
+from cni.spec.request import Request
+from cni.spec.result import Result
+from delegates import addressing, config, gateway, host_veth, interface, ipam, masquerade, spoofcheck, teardown, verify
+from delegates.config import BridgeConf
+
+INSIDE = 2
+"""Index in our result of the sandbox's interface, after the bridge and the host's end."""
+DEFAULT_VID = 1
+
+delete = teardown.delete
+gc = teardown.gc
+
+
+def add(request: Request) -> Result:
+    """Plug the sandbox into the bridge; a failure leaves nothing behind but the bridge."""
+    conf = config.bridge(request)
+    config.require_expressible(request)
+    mac = config.requested_mac(conf, request, strict_args=True)
+    earlier = request.prev_result
+    with netns.opened(request.netns) as sandbox, Links() as host, Rollback() as rollback:
+        bridge = _ensure_bridge(host, conf)  # shared by every attachment: never rolled back
+        port = _plug(request, conf, host, bridge, sandbox, mac, rollback)
+        if conf.macspoofchk:
+            own_mac = mac or netns.enter(sandbox, functools.partial(interface.read, request.ifname)).mac
+            spoofcheck.apply(request, port.name, own_mac)
+            rollback.on_failure(spoofcheck.remove, request)
+
+        leases = _lease(request, conf, rollback)
+        inside = _configure(request, conf, sandbox, leases, rollback)
+        if not conf.disable_container_interface:
+            host.wait_up(port)
+        if conf.ip_masq and leases.ips:
+            masquerade.apply(request, [ip.address for ip in leases.ips])
+            rollback.on_failure(masquerade.remove, request)
+
+        # Last, because everybody shares it: nothing may fail after somebody else has begun to rely on it.
+        vlan_interface = _ensure_gateway(conf, host, bridge, leases, rollback)
+        made = [host.refresh(bridge), host.refresh(port), inside, *vlan_interface]
+        rollback.commit()
+    places = ("", "", request.netns, "")
+    interfaces = tuple(interface.described(link, place) for link, place in zip(made, places, strict=False))
+    ours = leases.replace(interfaces=interfaces, dns=addressing.dns(conf, leases))
+    return addressing.after(earlier, ours)
+
+
+def check(request: Request) -> None:
+    """Raise CheckFailed, which lists every difference, unless all is as ADD left it."""
+    conf = config.bridge(request)
+    verify.bridge(request, conf, request.require_prev_result(), memberships(conf))
+
+
+def status(request: Request) -> None:
+    """Raise PluginUnavailable unless an ADD would succeed."""
+    conf = config.bridge(request)
+    if (conf.macspoofchk or conf.ip_masq) and not nft.is_installed():
+        raise PluginUnavailable(
+            f'network "{request.network}" needs nftables, and nft is not installed', "install nftables"
+        )
+    ipam.delegate(request)
+
+
+def memberships(conf: BridgeConf) -> list[Membership]:
+    """The VLANs that the host's end is to be a member of; a trunk without `vlan` has the default one untagged."""
+    if not conf.vlan and not conf.trunk:
+        return []
+    native = conf.vlan or DEFAULT_VID
+    return [Membership(native, native=True), *(Membership(vid) for vid in conf.trunk if vid != native)]
+
+
+def _ensure_bridge(host: Links, conf: BridgeConf) -> Link:
+    try:
+        bridge = host.ensure_bridge(
+            conf.bridge, mtu=conf.mtu, promisc=conf.promisc_mode, vlan_filtering=conf.vlan_filtering
+        )
+    except KernelFailure as error:
+        if conf.vlan_filtering and error.errno == errno.EOPNOTSUPP:
+            reason = "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)"
+            raise _no_vlans(conf, reason) from error
+        raise
+    if conf.vlan_filtering and not bridge.vlan_filtering:
+        raise _no_vlans(
+            conf,
+            "the bridge exists and does not keep VLANs apart; to have it do so for all its ports:"
+            f" ip link set dev {conf.bridge} type bridge vlan_filtering 1",
+        )
+    return bridge
+
+
+def _no_vlans(conf: BridgeConf, reason: str) -> UnsupportedField:
+    asked = f"`vlan` is {conf.vlan}" if conf.vlan else "`vlanTrunk` is set"
+    return UnsupportedField(f'could not use VLANs on bridge "{conf.bridge}": {asked}', reason, id="PLX-BRIDGE-VLAN")
+
+
+def _plug(
+    request: Request, conf: BridgeConf, host: Links, bridge: Link, sandbox: int, mac: str, rollback: Rollback
+) -> Link:
+    """Create the pair, one end in the sandbox and down, the other a port of the bridge."""
+    make = functools.partial(
+        host.add_veth, peer=request.ifname, peer_netns=sandbox, peer_mac=mac, mtu=conf.mtu, master=bridge
+    )
+    name = host_veth.create(request, host, make)
+    rollback.on_failure(host.delete_named, name)
+    port = host.get(name)
+    alias = host_veth.alias(request)
+    host.set_port(port, alias=alias, hairpin=conf.hairpin_mode, isolated=conf.port_isolation)
+    host.refuse_router_advertisements(port)
+    if wanted := memberships(conf):
+        vlan.replace(host, port, wanted, keep_present=conf.preserve_default_vlan)
+    return port
+
+
+def _lease(request: Request, conf: BridgeConf, rollback: Rollback) -> Result:
+    if not invoke.ipam_type(request):
+        return Result()
+    rollback.on_failure(ipam.delete, request)  # before the call: a failed ADD needs its DEL too
+    leases = ipam.add(request)
+    if conf.gateway:
+        leases = addressing.with_gateways(leases)
+    if conf.is_default_gateway:
+        leases = addressing.with_default_routes(leases)
+    return addressing.on_interface(leases, INSIDE)
+
+
+def _configure(request: Request, conf: BridgeConf, sandbox: int, leases: Result, rollback: Rollback) -> Link:
+    plan = interface.Plan(
+        ifname=request.ifname,
+        addresses=tuple(ip.address for ip in leases.ips),
+        routes=tuple(addressing.planned_routes(leases)),
+        settings=_settings(request.ifname, conf) if leases.ips else (),
+        settle=leases.gateway(6) is not None,
+        up=not conf.disable_container_interface,
+    )
+    if plan.has_ipv6:
+        interface.enable_ipv6(sandbox, request.ifname, rollback)
+    return netns.enter(sandbox, functools.partial(interface.configure, plan))
+
+
+def _settings(ifname: str, conf: BridgeConf) -> tuple[tuple[str, str], ...]:
+    ipv6 = f"net/ipv6/conf/{ifname}"
+    detection = (
+        {f"{ipv6}/enhanced_dad": "1", f"{ipv6}/accept_dad": "1"} if conf.enabledad else {f"{ipv6}/accept_dad": "0"}
+    )
+    # Tell neighbours of a reused address when the interface comes up.
+    return (*detection.items(), (f"net/ipv4/conf/{ifname}/arp_notify", "1"))
+
+
+def _ensure_gateway(conf: BridgeConf, host: Links, bridge: Link, leases: Result, rollback: Rollback) -> list[Link]:
+    """Give the host the gateways' addresses; return the VLAN's interface, if it is that which has them."""
+    if not conf.gateway or not leases.ips:
+        return []
+    gateway.enable_forwarding(ip.address.version for ip in leases.ips)
+    link = gateway.ensure_vlan_interface(host, bridge, conf) if conf.vlan else bridge
+    for wanted in addressing.gateway_addresses(leases):
+        gateway.ensure_address(host, link, wanted, force=conf.force_address, rollback=rollback)
+    return [link] if conf.vlan else []

@@ -1,0 +1,33 @@
+"""Hand the addresses' part of a request to the IPAM plugin that the configuration names, with the same stdin."""
+
+from __future__ import annotations
+
+from cni.plugin import invoke
+from cni.spec.errors import PluginFailed
+from cni.spec.request import Request
+from cni.spec.result import Result
+
+
+def add(request: Request) -> Result:
+    """Have the IPAM plugin choose addresses. Raises its error, or PluginFailed when it gave none."""
+    kind = invoke.ipam_type(request)
+    result = invoke.add(kind, request)
+    if not result.ips:
+        raise PluginFailed(
+            "IPAM plugin returned missing IP config",
+            f'"{kind}" answered without any address for network "{request.network}"',
+            id="PLX-IPAM-NO-IPS",
+        )
+    return result
+
+
+def delegate(request: Request) -> None:
+    """Have the IPAM plugin, where there is one, serve the same command. Raises its error."""
+    kind = invoke.ipam_type(request)
+    if kind:
+        invoke.call(kind, request)
+
+
+def delete(request: Request) -> None:
+    """Have the IPAM plugin, where there is one, release what it gave. Raises its error."""
+    delegate(request.replace(command="DEL"))

@@ -1,0 +1,71 @@
+"""Undo attachments of `bridge` and `veth`: one for DEL, all that nobody needs for GC.
+
+Nothing here reads the rest of the configuration, which may have changed since ADD, or become invalid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from cni.linux import nft
+from cni.linux.links import Links
+from cni.plugin.rollback import Teardown
+from cni.spec.request import Request
+from delegates import host_veth, ipam, masquerade, spoofcheck
+
+
+def delete(request: Request) -> None:
+    """Remove the attachment's links and rules and release its addresses, trying all of it whatever fails.
+
+    Raises one CNIError that names each failure.
+    """
+    teardown = Teardown()
+    with teardown.step():
+        host_veth.delete(request)
+    with teardown.step():
+        _delete_rules(request)
+    # Last: an address may be given to somebody else only when nothing here uses it any more.
+    with teardown.step():
+        ipam.delete(request)
+    teardown.finish(f'could not detach "{request.ifname}" from network "{request.network}"')
+
+
+def gc(request: Request) -> None:
+    """Remove the links, rules and leases of the network's attachments that are not valid, trying all of it.
+
+    Raises one CNIError that names each failure.
+    """
+    valid = request.valid_attachments()
+    teardown = Teardown()
+    with teardown.step():
+        _collect_links(request.network, valid, teardown)
+    with teardown.step():
+        _collect_rules(request.network, valid)
+    with teardown.step():
+        ipam.delegate(request)
+    teardown.finish(f'could not collect the garbage of network "{request.network}"')
+
+
+def _delete_rules(request: Request) -> None:
+    rules = nft.rules(masquerade.CHECKS, spoofcheck.PREROUTING)
+    commands = masquerade.removal(rules, request) + spoofcheck.removal(rules, request)
+    if commands:
+        nft.apply(f'remove the nftables rules of "{request.ifname}" on network "{request.network}"', commands)
+
+
+def _collect_links(network: str, valid: Collection[tuple[str, str]], teardown: Teardown) -> None:
+    kept = {host_veth.alias_of(network, container_id, ifname) for container_id, ifname in valid}
+    with Links() as host:
+        for link in host.every("veth"):
+            if link.alias.startswith(host_veth.prefix(network)) and link.alias not in kept:
+                with teardown.step():
+                    host.delete(link)
+
+
+def _collect_rules(network: str, valid: Collection[tuple[str, str]]) -> None:
+    rules = nft.rules(masquerade.CHECKS, spoofcheck.PREROUTING)
+    with Links() as host:
+        present = {link.name for link in host.every("veth")}
+    commands = masquerade.garbage(rules, network, valid) + spoofcheck.garbage(rules, present, valid)
+    if commands:
+        nft.apply(f'remove the nftables rules of network "{network}" that nobody needs', commands)
