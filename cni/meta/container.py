@@ -6,7 +6,7 @@ from cni.plugin import chain
 from cni.plugin.chain import Attachment, Host
 from cni.plugin.ledger import Entry, Ledger, Record
 from cni.plugin.rollback import Teardown
-from cni.spec import netconf
+from cni.spec import netconf, versions
 from cni.spec.errors import CNIError, DeleteIncomplete
 from cni.spec.netconf import NetConfList
 from cni.spec.result import Result
@@ -41,10 +41,12 @@ class Container:
         self.remember()
 
     def check(self) -> None:
-        """CHECK every attachment. Raises the first plugin's CNIError, told with its place."""
+        """CHECK every attachment whose network's version has the verb. Raises the first plugin's CNIError, with its place."""
         for entry in self.record.entries:
             try:
-                chain.check(_conf(entry), self._attachment(entry), self.host, entry.get_result())
+                conf = _conf(entry)
+                if versions.at_least(conf.cni_version, "0.4.0"):
+                    chain.check(conf, self._attachment(entry), self.host, entry.get_result())
             except CNIError as error:
                 raise self._told(error, entry) from error
 

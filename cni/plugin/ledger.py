@@ -84,6 +84,9 @@ class Record:
     netns_inode: int = 0
     """Identity of the sandbox's namespace while it lives; 0 when it could not be told."""
 
+    path: tuple[str, ...] = ()
+    """Where plugins were found."""
+
     entries: tuple[Entry, ...] = ()
 
     @property
@@ -164,7 +167,7 @@ def _parse(content: bytes, path: str) -> Record:
         if data.pop("format", None) != FORMAT:
             raise DamagedRecord(path, f"its format is not {FORMAT}")
         entries = tuple(_entry(entry) for entry in data.pop("entries"))
-        return Record(**data, entries=entries)
+        return Record(**data | {"path": tuple(data.get("path", ())), "entries": entries})
     except DecodingFailure as error:
         raise DamagedRecord(path, error.reason) from error
     except (KeyError, TypeError, AttributeError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pydantic
 
-from cni.spec.model import CIDR, Address, IPAddress, Many, Model
+from cni.spec.model import CIDR, Address, IPAddress, Many, Model, parse_cidr
 
 DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 
@@ -40,6 +40,11 @@ class Route(Model):
     priority: int = 0
     table: int | None = None
     scope: int | None = None
+
+    @classmethod
+    def default(cls, gateway: IPAddress) -> Route:
+        """The route to everywhere through `gateway`."""
+        return cls(dst=parse_cidr(DEFAULT_ROUTES[gateway.version == 6]), gw=gateway)
 
     @property
     def is_default(self) -> bool:
