@@ -1,0 +1,305 @@
+"""install.sh on a tree of its own: what it places, what it leaves alone, and that it can take everything back."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("cni", "ipam", "delegates", "conf-examples", "pyproject.toml", "constraints.txt", "install.sh")
+ALWAYS = {"plexus", "plexus-bridge", "plexus-veth", "plexus-host-local"}
+SHARED = {"bridge", "veth", "host-local"}
+THEIRS = b"#!/bin/sh\necho another vendor\n"
+REINSTALLATIONS = 30
+OLD = 10**18
+"""A time of modification, in nanoseconds, that nothing written now has."""
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="install.sh needs root"),
+    pytest.mark.xdist_group("install"),  # building an environment takes seconds: one for all
+]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A directory that stands for the machine's root; `prefix` may be shared with others, to be built only once."""
+
+    root: Path
+    prefix: Path
+    sources: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def bin_dir(self) -> Path:
+        return self.root / "opt/cni/bin"
+
+    @property
+    def conf_dir(self) -> Path:
+        return self.root / "etc/cni/net.d"
+
+    @property
+    def conf(self) -> Path:
+        return self.conf_dir / "10-plexus.conflist"
+
+    def run(self, *options: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        script = str(self.sources / "install.sh")
+        paths = ("--prefix", str(self.prefix), "--bin-dir", str(self.bin_dir))
+        environ = dict(os.environ) | self.environ
+        command = [*before, script, *paths, *options]
+        return subprocess.run(command, env=environ, cwd=self.root, capture_output=True, text=True, check=False)
+
+    def install(self, *options: str) -> str:
+        process = self.run(*options)
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout
+
+    def launchers(self) -> set[str]:
+        """The names in the directory of plugins that are ours."""
+        shebang = f"#!{self.prefix}/versions/".encode()
+        return {path.name for path in self.bin_dir.iterdir() if path.read_bytes().startswith(shebang)}
+
+    def launch(self, name: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
+        command = [str(self.bin_dir / name), *arguments]
+        environ = {"PATH": os.environ["PATH"]} | environ
+        return subprocess.run(command, env=environ, cwd=self.root, input=b"", capture_output=True, check=False)
+
+    def put_theirs(self, name: str) -> Path:
+        self.bin_dir.mkdir(parents=True, exist_ok=True)
+        path = self.bin_dir / name
+        path.write_bytes(THEIRS)
+        path.chmod(0o750)
+        os.utime(path, ns=(OLD, OLD))
+        return path
+
+
+def tree(root: Path) -> dict[str, tuple[object, ...]]:
+    """Everything below `root`: kind and mode, and of files the content, of files and links the time."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        if path.is_symlink():
+            found[str(path)] = (status.st_mode, os.readlink(path), status.st_mtime_ns)
+        elif path.is_file():
+            found[str(path)] = (status.st_mode, hashlib.sha256(path.read_bytes()).hexdigest(), status.st_mtime_ns)
+        else:
+            found[str(path)] = (status.st_mode,)
+    return found
+
+
+def copy_sources(root: Path) -> Path:
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+        copy(ROOT / name, root / name)
+    return root
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources, which nobody edits while the tests run."""
+    return copy_sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="session")
+def next_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources of another version."""
+    root = copy_sources(tmp_path_factory.mktemp("next"))
+    with (root / "cni/__init__.py").open("a") as file:
+        file.write("# the next version\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def prefix(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
+    root = tmp_path_factory.mktemp("built")
+    machine = Machine(root, root / "opt/plexus", sources)
+    machine.install()
+    return machine.prefix
+
+
+@pytest.fixture
+def machine(tmp_path: Path, prefix: Path, sources: Path) -> Machine:
+    return Machine(tmp_path, prefix, sources)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, sources: Path) -> Machine:
+    """A machine that never had plexus, and has no environment built."""
+    return Machine(tmp_path, tmp_path / "opt/plexus", sources)
+
+
+def test_all_launchers_are_placed_where_no_other_vendor_is(machine):
+    machine.install()
+    assert machine.launchers() == ALWAYS | SHARED
+
+
+def test_a_second_run_changes_nothing_and_says_so(machine):
+    machine.install("--conf-dir", str(machine.conf_dir))
+    before = tree(machine.root), tree(machine.prefix)
+    assert "nothing changed" in machine.install("--conf-dir", str(machine.conf_dir))
+    assert (tree(machine.root), tree(machine.prefix)) == before
+
+
+def test_another_vendors_file_is_kept(machine):
+    theirs = machine.put_theirs("bridge")
+    assert f"kept {theirs}" in machine.install()
+    assert theirs.read_bytes() == THEIRS
+    assert machine.launchers() == ALWAYS | {"veth", "host-local"}
+
+
+def test_replace_puts_ours_where_theirs_was(machine):
+    machine.put_theirs("bridge")
+    machine.put_theirs("ptp")
+    machine.install("--replace")
+    assert machine.launchers() == ALWAYS | SHARED | {"ptp"}
+    machine.install()  # an update without the option keeps what the option did
+    assert machine.launchers() == ALWAYS | SHARED | {"ptp"}
+
+
+def test_uninstall_restores_exactly_what_was_there_before(fresh):
+    fresh.put_theirs("bridge")
+    fresh.put_theirs("loopback")
+    (fresh.bin_dir / "ptp").symlink_to("loopback")
+    before = tree(fresh.root)
+    fresh.install("--replace", "--conf-dir", str(fresh.conf_dir))
+    assert fresh.conf.exists()
+    fresh.install()
+    fresh.install("--uninstall")
+    assert tree(fresh.root) == before
+    assert "nothing changed" in fresh.install("--uninstall")
+
+
+def test_a_failed_installation_leaves_nothing(fresh):
+    fresh.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(fresh.root), PIP_CONFIG_FILE=os.devnull)
+    assert fresh.run().returncode != 0
+    assert tree(fresh.root) == {}
+
+
+def test_a_missing_package_is_named_and_nothing_is_changed_where_there_is_no_apt(fresh):
+    hide = 'for name in apt-get nft; do mount --bind /dev/null "$(command -v "$name")"; done; exec "$@"'
+    process = fresh.run(before=("unshare", "--mount", "sh", "-c", hide, "sh"))
+    assert process.returncode == 1
+    assert "missing: nftables" in process.stderr
+    assert tree(fresh.root) == {}
+
+
+def test_a_half_built_version_is_built_again(machine):
+    machine.install()
+    version = (machine.prefix / "current").resolve()
+    (version / "complete").unlink()
+    shutil.rmtree(next(version.glob("lib/python*/site-packages/cni")))
+    machine.install()
+    assert machine.launch("plexus", CNI_COMMAND="VERSION").returncode == 0
+
+
+def test_the_configuration_is_written_only_when_asked_for(machine):
+    machine.install()
+    assert not machine.conf_dir.exists()
+    assert "kept" not in machine.install("--conf-dir", str(machine.conf_dir))
+    assert machine.conf.read_bytes() == (ROOT / "conf-examples/10-plexus.conflist").read_bytes()
+    assert [path.name for path in machine.conf_dir.iterdir()] == [machine.conf.name]
+
+
+def test_an_edited_configuration_is_kept(machine):
+    machine.install("--conf-dir", str(machine.conf_dir))
+    machine.conf.write_text("{}")
+    assert f"kept {machine.conf}" in machine.install("--conf-dir", str(machine.conf_dir))
+    assert machine.conf.read_text() == "{}"
+
+
+def test_a_configuration_that_comes_first_is_named(machine):
+    machine.conf_dir.mkdir(parents=True)
+    (machine.conf_dir / "05-other.conf").write_text("{}")
+    assert "05-other.conf, which comes before" in machine.install("--conf-dir", str(machine.conf_dir))
+
+
+@pytest.mark.parametrize("name", sorted(ALWAYS | SHARED))
+def test_every_launcher_answers_version(machine, name):
+    machine.install()
+    process = machine.launch(name, CNI_COMMAND="VERSION")
+    assert process.returncode == 0, process.stderr
+    assert "1.1.0" in json.loads(process.stdout)["supportedVersions"]
+    assert process.stderr == b""
+
+
+@pytest.mark.parametrize("name", sorted(ALWAYS | SHARED))
+def test_a_launcher_without_a_command_says_which_plugin_it_is(machine, name):
+    machine.install()
+    for environ in ({}, {"CNI_COMMAND": ""}):
+        process = machine.launch(name, **environ)
+        assert process.returncode == 0
+        assert process.stderr.startswith(f"CNI {name.removeprefix('plexus-')} plugin v".encode())
+
+
+def test_the_environment_and_the_directory_of_the_caller_cannot_reach_a_launcher(machine):
+    machine.install()
+    for name in ("json.py", "cni.py", "sitecustomize.py"):
+        (machine.root / name).write_text("raise SystemExit('poisoned')\n")
+    here = str(machine.root)
+    for environ in ({"PYTHONPATH": here}, {"PYTHONHOME": here}, {"PYTHONPATH": f"{here}:", "PYTHONSTARTUP": here}):
+        process = machine.launch("plexus", CNI_COMMAND="VERSION", **environ)
+        assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_launchers_run_while_versions_change_below_them(fresh, next_sources):
+    next_version = Machine(fresh.root, fresh.prefix, next_sources)
+    fresh.install()
+    failures: list[subprocess.CompletedProcess[bytes]] = []
+    runs = 0
+    finished = threading.Event()
+
+    def launch_without_end() -> None:
+        nonlocal runs
+        while not finished.is_set():
+            process = fresh.launch("plexus-host-local", CNI_COMMAND="VERSION")
+            runs += 1
+            if process.returncode != 0 or process.stderr:
+                failures.append(process)
+
+    thread = threading.Thread(target=launch_without_end)
+    thread.start()
+    try:
+        for number in range(REINSTALLATIONS):
+            said = (next_version, fresh)[number % 2].install()
+            assert "nothing changed" not in said
+    finally:
+        finished.set()
+        thread.join()
+    assert failures == []
+    assert runs > REINSTALLATIONS
+    assert len(list((fresh.prefix / "versions").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--wat"], "unknown argument: --wat"),
+        (["plexus"], "unknown argument: plexus"),
+        (["--prefix"], "--prefix needs a directory"),
+        (["--bin-dir", "--replace"], "--bin-dir needs a directory"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_gets_the_usage(options, complaint):
+    process = subprocess.run([ROOT / "install.sh", *options], capture_output=True, text=True, check=False)
+    assert process.returncode == 2
+    assert complaint in process.stderr
+    assert "Usage:" in process.stderr
+
+
+@pytest.mark.parametrize("prefix_path", ["a b", "x" * 250])
+def test_a_prefix_that_the_kernel_cannot_execute_from_is_refused(tmp_path, sources, prefix_path):
+    process = Machine(tmp_path, tmp_path / prefix_path, sources).run()
+    assert process.returncode == 1
+    assert "the kernel" in process.stderr
+    assert tree(tmp_path) == {}
+
+
+def test_help_is_printed():
+    process = subprocess.run([ROOT / "install.sh", "--help"], capture_output=True, text=True, check=False)
+    assert process.returncode == 0
+    assert process.stdout.startswith("Usage: ./install.sh")

@@ -1,0 +1,34 @@
+"""What holds for every test: with PLEXUS_TESTS_STRICT=1 nothing is skipped for want of a tool or a privilege."""
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+STRICT = os.environ.get("PLEXUS_TESTS_STRICT") == "1"
+KERNEL = "this kernel"
+"""How the reason of a skip begins that is no fault of the machine's set-up: no package brings, say, VLAN filtering."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if not STRICT or report.outcome != "skipped" or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if reason.removeprefix("Skipped: ").startswith(KERNEL):
+        return
+    report.outcome = "failed"
+    report.longrepr = f"PLEXUS_TESTS_STRICT=1 and this was skipped: {reason}"
