@@ -85,10 +85,17 @@ class Request:
 
     def valid_attachments(self) -> list[tuple[str, str]]:
         """GC: the (container ID, ifname) pairs that live. Raises DecodingFailure."""
-        entries = lookup(self.conf, "cni.dev/valid-attachments") or []
+        entries = lookup(self.conf, "cni.dev/valid-attachments")
         try:
-            return [(str(lookup(entry, "containerID")), str(lookup(entry, "ifname"))) for entry in entries]
+            attachments = [(lookup(entry, "containerID"), lookup(entry, "ifname")) for entry in entries or []]
         except (AttributeError, TypeError) as error:
-            raise DecodingFailure(
-                "could not read cni.dev/valid-attachments", "it must be a list of {containerID, ifname} objects"
-            ) from error
+            raise _no_attachments() from error
+        if any(not isinstance(text, str) for attachment in attachments for text in attachment):
+            raise _no_attachments()  # guessing what lives would cost the others their interfaces
+        return attachments
+
+
+def _no_attachments() -> DecodingFailure:
+    return DecodingFailure(
+        "could not read cni.dev/valid-attachments", "it must be a list of {containerID, ifname} objects"
+    )
