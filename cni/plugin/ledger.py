@@ -11,7 +11,8 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from cni.plugin import files
 from cni.spec import document, versions
@@ -112,8 +113,8 @@ class Ledger:
     def write(self, record: Record) -> None:
         """Make `record` the container's, durably. Raises IOFailure."""
         files.ensure_directory(self.directory)
-        text = json.dumps({"format": FORMAT} | asdict(record), ensure_ascii=False)
-        files.replace(self._path(record.container_id, record.ifname), text.encode("utf-8", "surrogateescape"))
+        text = json.dumps({"format": FORMAT} | asdict(record))  # ASCII: a path that is not UTF-8 comes back as it was
+        files.replace(self._path(record.container_id, record.ifname), text.encode())
 
     def find(self, container_id: str, ifname: str) -> Record | None:
         """The record of one ADD, if there is one. Raises DamagedRecord, IOFailure."""
@@ -166,9 +167,13 @@ def _parse(content: bytes, path: str) -> Record:
         data = document.decode(content, "the record")
         if data.pop("format", None) != FORMAT:
             raise DamagedRecord(path, f"its format is not {FORMAT}")
-        entries = tuple(_entry(entry) for entry in data.pop("entries"))
-        return Record(**data | {"path": tuple(data.get("path", ())), "entries": entries})
-    except DecodingFailure as error:
+        entries = tuple(_entry(entry) for entry in _items(data.pop("entries")))
+        record = Record(**data | {"path": _items(data.get("path", [])), "entries": entries})
+        _check_types(record)
+        return record
+    except DamagedRecord:
+        raise
+    except CNIError as error:
         raise DamagedRecord(path, error.reason) from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedRecord(path, f"it has not the shape of a record: {error}") from error
@@ -176,6 +181,27 @@ def _parse(content: bytes, path: str) -> Record:
 
 def _entry(data: dict[str, Any]) -> Entry:
     entry = Entry(**data)
-    if not isinstance(entry.conf, str) or not isinstance(entry.ifname, str):
-        raise TypeError("an entry needs conf and ifname")
+    _check_types(entry)
+    entry.get_result()
     return entry
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"a list is wanted, not {document.kind(value)}")
+    return tuple(value)
+
+
+def _check_types(value: Record | Entry) -> None:
+    """Raise TypeError for a field that is not what its annotation says."""
+    for name, hint in get_type_hints(type(value)).items():
+        if not _is(getattr(value, name), hint):
+            raise TypeError(f"`{name}` must not be {document.kind(getattr(value, name))}")
+
+
+def _is(value: Any, hint: Any) -> bool:
+    if isinstance(hint, UnionType):
+        return any(_is(value, member) for member in get_args(hint))
+    if get_origin(hint) is tuple:
+        return all(_is(item, get_args(hint)[0]) for item in value)
+    return isinstance(value, get_origin(hint) or hint)
