@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -68,7 +69,7 @@ def _create(path: str, content: bytes, mode: int) -> bool:
             raise
         return _create_by_name(path, content, mode)
     try:
-        os.write(descriptor, content)
+        _write(descriptor, content)
         # linkat(2) of /proc/self/fd/N with AT_SYMLINK_FOLLOW; without a directory descriptor Python calls link(2)
         proc = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -95,10 +96,10 @@ def _create_by_name(path: str, content: bytes, mode: int) -> bool:
 
 def _write_temporary(path: str, content: bytes, mode: int, durable: bool) -> str:
     directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        os.write(descriptor, content)
+        _write(descriptor, content)
         if durable:
             os.fsync(descriptor)
     except OSError:
@@ -107,6 +108,13 @@ def _write_temporary(path: str, content: bytes, mode: int, durable: bool) -> str
     finally:
         os.close(descriptor)
     return temporary
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    """Write all of it: a file system that is getting full takes a part, and fails only the next time."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _sync_directory(path: str) -> None:

@@ -1,4 +1,4 @@
-"""Configurations in a directory: which files are looked at, in which order, and what a file that cannot be read does."""
+"""Configurations in a directory: which files are looked at, in which order, and what a bad one does."""
 
 import json
 from pathlib import Path

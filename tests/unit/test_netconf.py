@@ -1,5 +1,6 @@
 """Network configurations as values: what is read, what is refused, and what a plugin is handed of it."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cni.spec import netconf
-from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration
+from cni.spec.errors import DecodingFailure, InvalidConfiguration
 from cni.spec.netconf import NetConfList
 
 A = {"type": "a"}
@@ -223,11 +224,8 @@ KEYS = st.sampled_from(["name", "cniVersion", "cniVersions", "disableCheck", "pl
 @settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(KEYS, JSON))
 def test_anything_is_read_or_refused(data: dict[str, Any]):
-    try:
+    with contextlib.suppress(DecodingFailure, InvalidConfiguration):
         conf = netconf.parse(json.dumps(data))
-    except CNIError as error:
-        assert error.code in (6, 7)
-    else:
         for plugin in conf.plugins:
             assert netconf.plugin_type(plugin)
             assert conf.conf_for(plugin)["name"] == conf.name
