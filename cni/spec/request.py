@@ -86,8 +86,12 @@ class Request:
     def valid_attachments(self) -> list[tuple[str, str]]:
         """GC: the (container ID, ifname) pairs that live. Raises DecodingFailure."""
         entries = lookup(self.conf, "cni.dev/valid-attachments")
+        if entries is None:
+            return []
+        if not isinstance(entries, list):
+            raise _no_attachments()
         try:
-            attachments = [(lookup(entry, "containerID"), lookup(entry, "ifname")) for entry in entries or []]
+            attachments = [(lookup(entry, "containerID"), lookup(entry, "ifname")) for entry in entries]
         except (AttributeError, TypeError) as error:
             raise _no_attachments() from error
         if any(not isinstance(text, str) for attachment in attachments for text in attachment):

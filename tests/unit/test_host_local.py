@@ -254,7 +254,9 @@ class TestGC:
         self.gc(network)
         assert (tmp_path / "other" / "10.0.0.2").exists()
 
-    @pytest.mark.parametrize("entries", [5, "c1", [5], [None], {"containerID": "c1"}, [{"containerID": "c1"}]])
+    @pytest.mark.parametrize(
+        "entries", [0, 5, "", "c1", {}, False, [5], [None], {"containerID": "c1"}, [{"containerID": "c1"}]]
+    )
     def test_a_list_of_valid_attachments_that_is_none_frees_nothing(self, network: Network, entries: Any):
         network.call("ADD")
         assert isinstance(network.refused("GC", **{"cni.dev/valid-attachments": entries}), DecodingFailure)
