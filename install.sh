@@ -23,8 +23,9 @@ Install plexus, or bring an installation up to date. Run it as root. A second ru
                     vendor's file of that name is there
   --replace         put our bridge, veth, ptp and host-local there even so; --uninstall brings theirs back
   --conf-dir DIR    also write 10-plexus.conflist there (the runtime's directory is /etc/cni/net.d), which makes
-                    plexus the plugin of every pod if no other file there comes before it; without this option
-                    the runtime's configuration is not touched
+                    plexus the plugin of every pod if no other file there comes before it; pods and networks are
+                    then those of the manifests in /etc/plexus/manifests; without this option, the runtime's
+                    configuration is not touched
   --help            print this
 
 OS packages that are missing (python3 with venv, iproute2, nftables) are installed where apt-get exists; elsewhere

@@ -275,6 +275,25 @@ def test_launchers_run_while_versions_change_below_them(fresh, next_sources):
     assert len(list((fresh.prefix / "versions").iterdir())) == 2
 
 
+def test_the_demo_holds_and_leaves_nothing(tmp_path, sources):
+    environ = dict(os.environ) | {"TMPDIR": str(tmp_path)}
+    process = subprocess.run(
+        [sources / "install.sh", "--demo"], env=environ, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.endswith("All of it held.\n")
+    assert process.stdout.count(" 0% packet loss") == 2
+    assert tree(tmp_path) == {}
+
+
+def test_a_demo_that_fails_says_so(tmp_path):
+    (tmp_path / "plexus").symlink_to(shutil.which("false"))
+    demo = ROOT / "conf-examples/demo/run.sh"
+    process = subprocess.run([demo, tmp_path], capture_output=True, text=True, check=False)
+    assert process.returncode != 0
+    assert "The demo failed at: Attach the pod" in process.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
