@@ -9,8 +9,8 @@ from cni.linux import netns, nft, vlan
 from cni.linux.link import Link
 from cni.linux.links import Links
 from cni.linux.vlan import Membership
-from cni.plugin import invoke
 from cni.plugin.rollback import Rollback
+from cni.spec import netconf
 from cni.spec.errors import KernelFailure, PluginUnavailable, UnsupportedField
 from cni.spec.request import Request
 from cni.spec.result import Result
@@ -124,7 +124,7 @@ def _plug(
 
 
 def _lease(request: Request, conf: BridgeConf, rollback: Rollback) -> Result:
-    if not invoke.ipam_type(request):
+    if not netconf.ipam_type(request.conf):
         return Result()
     rollback.on_failure(ipam.delete, request)  # before the call: a failed ADD needs its DEL too
     leases = ipam.add(request)

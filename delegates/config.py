@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pydantic
 
-from cni.plugin import invoke
-from cni.spec import args, model, names, versions
+from cni.spec import args, model, names, netconf, versions
 from cni.spec.errors import CNIError, InvalidConfiguration, UnsupportedField
 from cni.spec.model import Many, Model
 from cni.spec.request import Request
@@ -150,7 +149,7 @@ class BridgeConf(AttachmentConf):
 def bridge(request: Request) -> BridgeConf:
     """Read and check the configuration of a bridge. Raises InvalidConfiguration, UnsupportedField."""
     conf = model.parse(BridgeConf, request.conf, _what(request))
-    layer3 = bool(invoke.ipam_type(request))
+    layer3 = bool(netconf.ipam_type(request.conf))
     if layer3 and conf.disable_container_interface:
         raise InvalidConfiguration(
             "cannot use IPAM when DisableContainerInterface flag is set",
@@ -172,7 +171,7 @@ def bridge(request: Request) -> BridgeConf:
 def veth(request: Request) -> VethConf:
     """Read and check the configuration of a veth. Raises InvalidConfiguration, UnsupportedField."""
     conf = model.parse(VethConf, request.conf, _what(request))
-    if not invoke.ipam_type(request):
+    if not netconf.ipam_type(request.conf):
         raise InvalidConfiguration(
             "no plugin name provided", "a veth needs addresses: name a plugin in `ipam.type`", id="PLX-CONF"
         )
@@ -182,7 +181,7 @@ def veth(request: Request) -> VethConf:
 
 def require_expressible(request: Request) -> None:
     """Raise InvalidConfiguration when the configuration's version could not tell of an interface without addresses."""
-    if not invoke.ipam_type(request) and not versions.at_least(request.cni_version, "0.3.0"):
+    if not netconf.ipam_type(request.conf) and not versions.at_least(request.cni_version, "0.3.0"):
         raise InvalidConfiguration(
             "cannot convert: no valid IP addresses",
             f'a result of CNI {request.cni_version or versions.UNSTATED} needs one: write `"cniVersion": "0.3.1"`'
@@ -206,7 +205,7 @@ def requested_mac(conf: AttachmentConf, request: Request, *, strict_args: bool) 
 
 
 def _check_masquerade(conf: AttachmentConf, request: Request) -> None:
-    if not conf.ip_masq or not invoke.ipam_type(request):
+    if not conf.ip_masq or not netconf.ipam_type(request.conf):
         return
     backend = conf.ip_masq_backend
     if backend == "iptables":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cni.plugin import invoke
+from cni.spec import netconf
 from cni.spec.errors import PluginFailed
 from cni.spec.request import Request
 from cni.spec.result import Result
@@ -10,7 +11,7 @@ from cni.spec.result import Result
 
 def add(request: Request) -> Result:
     """Have the IPAM plugin choose addresses. Raises its error, or PluginFailed when it gave none."""
-    kind = invoke.ipam_type(request)
+    kind = netconf.ipam_type(request.conf)
     result = invoke.add(kind, request)
     if not result.ips:
         raise PluginFailed(
@@ -23,7 +24,7 @@ def add(request: Request) -> Result:
 
 def delegate(request: Request) -> None:
     """Have the IPAM plugin, where there is one, serve the same command. Raises its error."""
-    kind = invoke.ipam_type(request)
+    kind = netconf.ipam_type(request.conf)
     if kind:
         invoke.call(kind, request)
 

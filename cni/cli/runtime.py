@@ -74,9 +74,14 @@ class Runtime:
 
     def add(self, network: NetConfList, attachment: Attachment) -> Result:
         """ADD, and remember it; a failure leaves nothing behind. Raises CNIError."""
+        chain.validate(network, attachment, self.host)
         _refuse_taken(network, attachment)
         with Rollback() as rollback:
+            # Before the call: a failed ADD needs its DEL too (section 4).
+            rollback.on_failure(chain.delete, network, attachment, self.host, None)
             result = chain.add(network, attachment, self.host)
+            rollback.commit()
+        with Rollback() as rollback:
             rollback.on_failure(chain.delete, network, attachment, self.host, result)
             self.cache.save(network, attachment, result)
             rollback.commit()

@@ -86,10 +86,10 @@ class Manifests:
         files.ensure_directory(os.path.dirname(path), 0o755)
         files.replace(path, status.encode(), 0o644)
 
-    def withdraw(self, namespace: str, name: str, status: str) -> None:
+    def withdraw(self, namespace: str, name: str, status: str | None = None) -> None:
         """Remove the pod's file, unless another sandbox of the pod has written its own by now. Raises IOFailure."""
         path = self._status_path(namespace, name)
-        if files.read(path) == status.encode():
+        if status is None or files.read(path) == status.encode():
             files.remove(path)
 
     def _status_path(self, namespace: str, name: str) -> str:

@@ -29,6 +29,6 @@ class Source(Protocol):
         """Make `status`, the JSON text of a list (NPWG section 5), the pod's network-status. Raises IOFailure."""
         ...
 
-    def withdraw(self, namespace: str, name: str, status: str) -> None:
-        """Take back a network-status, if it still is `status`. Raises IOFailure."""
+    def withdraw(self, namespace: str, name: str, status: str | None = None) -> None:
+        """Take back a network-status, if it still is `status`, or whatever it is. Raises IOFailure."""
         ...

@@ -23,6 +23,8 @@ LINK_SCOPE = 253
 HOST_SCOPE = 254
 UNICAST = 1
 MAIN_TABLE = 254
+NAMING = ("family", "dst", "gateway", "priority", "table")
+"""What tells a route from others to the same place."""
 EVERYWHERE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
 
@@ -71,37 +73,25 @@ def every(links: Links, family: int, link: Link | None = None) -> list[Route]:
 
 
 def set_default(ifname: str, family: int, gateways: Iterable[IPAddress]) -> None:
-    """Have the family's default routes of the current namespace lead to these gateways by way of `ifname` alone.
+    """Have the default routes by way of `ifname`, in the current namespace, be those to `gateways`; others stay.
 
     Raises KernelFailure.
     """
     with Links() as links:
         link = links.get(ifname)
-        messages = links.dump(f"list the IPv{family} routes", links.netlink.get_routes, family=FAMILIES[family])
-        for message in messages:
-            if message["type"] == UNICAST and message["dst_len"] == 0 and _table(message) == MAIN_TABLE:
-                _delete_default(links, family, message)
+        for route in every(links, family, link):
+            if route.dst == EVERYWHERE[family] and route.table == MAIN_TABLE:
+                _delete(links, link, route)
         for gateway in gateways:
             add(links, link, Route(dst=EVERYWHERE[family], gateway=gateway))
 
 
-def _delete_default(links: Links, family: int, message: Any) -> None:
-    """Delete one default route; of several next hops, IPv6 deletes those that are not told apart together."""
-    attributes = dict(message["attrs"])
-    known = {"oif": attributes.get("RTA_OIF"), "gateway": attributes.get("RTA_GATEWAY")}
-    fields = {key: value for key, value in known.items() if value is not None}
-    priority = attributes.get("RTA_PRIORITY")
-    metric = {"priority": priority} if priority else {}
+def _delete(links: Links, link: Link, route: Route) -> None:
+    """Delete the route by way of `link`. Nothing happens when it is gone already."""
+    named = {key: value for key, value in _fields(route).items() if key in NAMING}
     try:
-        kernel.change(
-            f"remove the IPv{family} default route",
-            links.netlink.route,
-            "del",
-            family=FAMILIES[family],
-            dst=str(EVERYWHERE[family]),
-            **metric,
-            **fields,
-        )
+        what = f'remove route {route} from link "{link.name}"'
+        kernel.change(what, links.netlink.route, "del", oif=link.index, **named)
     except KernelFailure as error:
         if not kernel.already_gone(error):
             raise

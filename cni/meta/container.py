@@ -26,6 +26,14 @@ class Container:
         """Write the record. Raises IOFailure."""
         self.ledger.write(self.record)
 
+    def validate(self) -> None:
+        """Raise the CNIError of an ADD that cannot even begin: a bad name, or a plugin that is not there."""
+        for entry in self.record.entries:
+            try:
+                chain.validate(_conf(entry), self._attachment(entry), self.host)
+            except CNIError as error:
+                raise self._told(error, entry) from error
+
     def attach(self, entry: Entry) -> Result:
         """ADD through the entry's plugins. Raises the failing plugin's CNIError, told with its place."""
         self.begun.add(entry.ifname)
@@ -41,7 +49,7 @@ class Container:
         self.remember()
 
     def check(self) -> None:
-        """CHECK every attachment whose network's version has the verb. Raises the first plugin's CNIError, with its place."""
+        """CHECK every attachment whose network's version has the verb. Raises the first CNIError, with its place."""
         for entry in self.record.entries:
             try:
                 conf = _conf(entry)
@@ -96,7 +104,7 @@ class Container:
 
     def _told(self, error: CNIError, entry: Entry) -> CNIError:
         pod = f'pod "{self.record.pod}", ' if self.record.pod else ""
-        return chain.in_context(error, f'{pod}network "{entry.network}", interface "{entry.ifname}"')
+        return error.within(f'{pod}network "{entry.network}", interface "{entry.ifname}"')
 
 
 def _conf(entry: Entry) -> NetConfList:

@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from cni.linux import netns
-from cni.meta.container import Container
 from cni.meta.networks import Network
-from cni.plugin import chain
+from cni.plugin import chain, invoke
 from cni.plugin.chain import Host
-from cni.plugin.ledger import Ledger, Record
+from cni.plugin.ledger import Record
 from cni.plugin.rollback import Teardown
-from cni.spec import netconf
+from cni.spec import netconf, versions
 from cni.spec.netconf import NetConfList
 
 Attachments = set[tuple[str, str]]
 """(container ID, ifname) pairs."""
 
 
-def collect(*, every_pods: list[Network], records: Ledger, host: Host, valid: Attachments) -> None:
-    """Detach the containers whose (container ID, CNI_IFNAME) is not in `valid`, then forward GC to all networks.
+def collect(
+    *,
+    every_pods: list[Network],
+    known: list[Record],
+    valid: Attachments,
+    host: Host,
+    undo: Callable[[Record], None],
+) -> None:
+    """Undo the records whose (container ID, CNI_IFNAME) is not in `valid`, then forward GC to all networks.
 
     Each network is told which of its own attachments live: the interfaces we recorded for the living containers.
     Raises one CNIError naming each failure.
     """
-    known = list(records.records())
     living = [record for record in known if (record.container_id, record.ifname) in valid]
     teardown = Teardown()
     for record in known:
         if record not in living:
             with teardown.step():
-                Container(_in_its_sandbox(record), records, host).detach_all()
+                undo(record)
     attachments = _attachments(living)
     for network in every_pods[:1]:
         attachments[network.conf.name] |= valid
     for conf in _distinct([network.conf for network in every_pods], known):
         with teardown.step():
-            chain.gc(conf, host, sorted(attachments[conf.name]))
+            chain.gc(_with_the_verb(conf, host), host, sorted(attachments[conf.name]))
     teardown.finish("could not collect all garbage")
 
 
-def _in_its_sandbox(record: Record) -> Record:
-    """The record, with its namespace only where that still is the one of ADD."""
-    alive = record.netns_inode and netns.find_inode(record.netns) == record.netns_inode
-    return record if alive else replace(record, netns="")
+def _with_the_verb(conf: NetConfList, host: Host) -> NetConfList:
+    """The network in a version that has GC, where all of it is built in: a version says what others understand."""
+    if all(invoke.is_all_built_in(plugin, host.external) for plugin in conf.plugins):
+        return replace(conf, cni_version=versions.CURRENT)
+    return conf
 
 
 def _attachments(living: Iterable[Record]) -> defaultdict[str, Attachments]:

@@ -29,6 +29,11 @@ class Identity:
         """Whether the runtime named a pod."""
         return bool(self.namespace and self.name)
 
+    @property
+    def full_name(self) -> str:
+        """Namespace and name, joined by a slash."""
+        return f"{self.namespace}/{self.name}"
+
     def delegate_args(self, **more: str) -> str:
         """CNI_ARGS for a delegate: the runtime's pairs, in a fixed order, and `more`."""
         ordered = {"IgnoreUnknown": "true"} | {key: self.pairs[key] for key in FIRST[1:] if key in self.pairs}

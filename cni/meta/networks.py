@@ -10,7 +10,7 @@ from cni.kube.objects import NetworkAttachmentDefinition
 from cni.kube.source import Source
 from cni.meta.config import MetaConf
 from cni.meta.selection import NetworkSelection
-from cni.plugin import confdir
+from cni.plugin import confdir, invoke
 from cni.spec import document, names, netconf
 from cni.spec.errors import InvalidConfiguration
 from cni.spec.netconf import NetConfList
@@ -117,3 +117,8 @@ def _check(conf: NetConfList, what: str) -> None:
         raise InvalidConfiguration(f"could not use {what}: {error.msg}", error.reason, id="PLX-NAD-CONFIG") from error
     if not conf.plugins:
         raise InvalidConfiguration(f"could not use {what}", "it has no plugins", id="PLX-NAD-CONFIG")
+    for plugin in conf.plugins:
+        if netconf.plugin_type(plugin) in invoke.META:
+            raise InvalidConfiguration(
+                f"could not use {what}", "the meta plugin cannot be its own delegate", id="PLX-RECURSION"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from dataclasses import replace
@@ -37,6 +36,7 @@ def add(request: Request) -> Result:
     pod = _get_pod(source, who)
     planned = plan(conf, request, who, pod, source)
     container = _new_container(conf, request, who, planned)
+    container.validate()
     _refuse_taken_names(request.netns, container.record)
     with Rollback() as rollback:
         container.remember()
@@ -65,14 +65,7 @@ def delete(request: Request) -> None:
         return
     if record is None:
         return  # it is written before anything else is done: there was no ADD, or all of it is undone
-    teardown = Teardown()
-    with teardown.step():
-        if record.pod:
-            _source(conf).withdraw(record.pod_namespace, record.pod_name, network_status.build(record))
-    with teardown.step():
-        record = replace(record, netns=_sandbox(record, request.netns))
-        Container(record, records, _host(conf, request, record.path)).detach_all()
-    teardown.finish(f'could not delete container "{request.container_id}"')
+    _undo(replace(record, netns=_sandbox(record, request.netns)), records, conf, request)
 
 
 def check(request: Request) -> None:
@@ -92,11 +85,13 @@ def check(request: Request) -> None:
 def gc(request: Request) -> None:
     """Detach every container that is not among the valid attachments, then have the delegates collect theirs."""
     conf = config.parse(request)
+    records = Ledger(conf.ledger_directory)
     garbage.collect(
         every_pods=Networks(conf, _source(conf)).every_pods(),
-        records=Ledger(conf.ledger_directory),
-        host=_host(conf, request),
+        known=list(records.records()),
         valid=set(request.valid_attachments()),
+        host=_host(conf, request),
+        undo=lambda record: _undo(replace(record, netns=_sandbox(record, "")), records, conf, request),
     )
 
 
@@ -107,6 +102,17 @@ def status(request: Request) -> None:
     source.check_ready()
     for network in Networks(conf, source).every_pods():
         chain.status(network.conf, _host(conf, request))
+
+
+def _undo(record: Record, records: Ledger, conf: MetaConf, request: Request) -> None:
+    """Take back everything that an ADD made. Raises one CNIError naming each failure."""
+    teardown = Teardown()
+    with teardown.step():
+        if record.pod:
+            _source(conf).withdraw(record.pod_namespace, record.pod_name, network_status.build(record))
+    with teardown.step():
+        Container(record, records, _host(conf, request, record.path)).detach_all()
+    teardown.finish(f'could not delete container "{record.container_id}"')
 
 
 def _source(conf: MetaConf) -> Source:
@@ -189,11 +195,9 @@ def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) ->
     conf = config.parse(request)
     source = _source(conf)
     who = identity.parse(request.args)
-    pod = None
     unknown = ""
     try:
-        pod = _get_pod(source, who)
-        planned = plan(conf, request, who, pod, source)
+        planned = plan(conf, request, who, _get_pod(source, who), source)
     except CNIError as error:
         unknown = str(error)
         planned = plan(conf, request, identity.parse(""), None, source)
@@ -204,9 +208,8 @@ def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) ->
         entries=tuple(wanted.entry for wanted in planned),
     )
     Container(record, records, _host(conf, request)).detach_all()
-    if pod is not None:
-        with contextlib.suppress(CNIError):
-            source.withdraw(pod.namespace, pod.name, "")
+    if who.is_pod and who.full_name not in {other.pod for other in records.records()}:
+        source.withdraw(who.namespace, who.name)
     if unknown:
         raise DeleteIncomplete(
             f'could not tell all networks of container "{request.container_id}"',

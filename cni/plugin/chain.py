@@ -1,4 +1,4 @@
-"""Run a network's plugins in order, as libcni does for a runtime (section 3), but undo a failed ADD."""
+"""Run a network's plugins in order, as libcni does for a runtime (section 3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cni.plugin import invoke
 from cni.plugin.invoke import Call
-from cni.plugin.rollback import Rollback, Teardown
+from cni.plugin.rollback import Teardown
 from cni.spec import versions
 from cni.spec.document import Document, encode, lookup
 from cni.spec.errors import CNIError, IncompatibleVersion, InvalidConfiguration
@@ -43,25 +43,23 @@ class Host:
     """For delegates as it is; who plays the runtime uses invoke.call_as_runtime, which reaches the meta plugin."""
 
 
-def add(network: NetConfList, attachment: Attachment, host: Host) -> Result:
-    """ADD every plugin in order, each seeing the result of the one before; return the last one's.
-
-    Raises the CNIError of the plugin that failed, after a DEL of it and all before it. Nothing is called when a name
-    is bad or a plugin is missing.
-    """
+def validate(network: NetConfList, attachment: Attachment, host: Host) -> None:
+    """Raise the CNIError of an ADD that cannot even begin: a bad name, or a plugin that is not there."""
     for plugin in network.plugins:
         with _told(plugin, "add"):
             invoke.validate(plugin_type(plugin), _request(network, plugin, attachment, host))
+
+
+def add(network: NetConfList, attachment: Attachment, host: Host) -> Result:
+    """ADD every plugin in order, each seeing the result of the one before; return the last one's.
+
+    Raises the CNIError of the plugin that failed; the caller must then DEL the attachment (section 4).
+    """
     result: Result | None = None
-    with Rollback() as rollback:
-        for plugin in network.plugins:
-            kind = plugin_type(plugin)
-            request = _request(network, plugin, attachment, host, prev_result=_encoded(result, network))
-            # Before the call: a failed ADD needs its DEL too (section 4).
-            rollback.on_failure(host.call, kind, request.replace(command="DEL"))
-            with _told(plugin, "add"):
-                result = invoke.add(kind, request, host.call)
-        rollback.commit()
+    for plugin in network.plugins:
+        request = _request(network, plugin, attachment, host, prev_result=_encoded(result, network))
+        with _told(plugin, "add"):
+            result = invoke.add(plugin_type(plugin), request, host.call)
     if result is None:
         raise InvalidConfiguration(f'network "{network.name}" has no plugins', "add one to `plugins`", id="PLX-CONF")
     return result
@@ -125,13 +123,6 @@ def gc(network: NetConfList, host: Host, valid: Iterable[tuple[str, str]]) -> No
     teardown.finish(f'could not collect the garbage of network "{network.name}"')
 
 
-def in_context(error: CNIError, context: str) -> CNIError:
-    """The same error, code and id kept, told as having happened in `context`."""
-    told = CNIError(f"{context}: {error.msg}", error.reason, id=error.id, code=error.code)
-    told.__cause__ = error
-    return told
-
-
 @contextlib.contextmanager
 def _told(plugin: NetConf, verb: str) -> Iterator[None]:
     """Have an error of the block name the plugin, in libcni's words."""
@@ -139,7 +130,7 @@ def _told(plugin: NetConf, verb: str) -> Iterator[None]:
         yield
     except CNIError as error:
         name = f' name="{lookup(plugin, "name")}"' if lookup(plugin, "name") else ""
-        raise in_context(error, f'plugin type="{plugin_type(plugin)}"{name} failed ({verb})') from error
+        raise error.within(f'plugin type="{plugin_type(plugin)}"{name} failed ({verb})') from error
 
 
 def _request(

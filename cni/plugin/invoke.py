@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, cast
 
 from cni.plugin import execute
-from cni.spec import names
-from cni.spec.document import lookup
+from cni.spec import names, netconf
 from cni.spec.errors import DecodingFailure, InvalidConfiguration
+from cni.spec.netconf import NetConf
 from cni.spec.request import Request
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def call(plugin_type: str, request: Request) -> Result | None:
 def call_as_runtime(plugin_type: str, request: Request) -> Result | None:
     """Have any plugin, the meta plugin too, serve `request`. Raises CNIError, the plugin's own where it gave one."""
     validate(plugin_type, request)
-    if _is_built_in(plugin_type, request):
+    if is_built_in(plugin_type, request.external):
         from cni.plugin import skel
 
         return skel.handle(load(plugin_type), request)
@@ -69,19 +69,28 @@ def validate(plugin_type: str, request: Request) -> None:
         names.validate_container_id(request.container_id)
         names.validate_ifname(request.ifname)
     names.validate_network_name(request.network)
-    if not _is_built_in(plugin_type, request):
+    if not is_built_in(plugin_type, request.external):
         execute.find(plugin_type, request.path)
+    elif plugin_type not in META:
+        _validate_built_in(request)
 
 
-def _is_built_in(plugin_type: str, request: Request) -> bool:
-    return plugin_type in BUILT_IN | META and plugin_type not in request.external
+def is_built_in(plugin_type: str, external: Collection[str]) -> bool:
+    """Whether the plugin runs in this process, where the operator wants those of `external` executed."""
+    return plugin_type in BUILT_IN | META and plugin_type not in external
 
 
-def ipam_type(request: Request) -> str:
-    """The type of the IPAM plugin that the configuration names, or ""."""
-    ipam = lookup(request.conf, "ipam")
-    if ipam is None:
-        return ""
-    if not isinstance(ipam, dict):
-        raise InvalidConfiguration("could not read the configuration", "`ipam` must be an object", id="PLX-CONF")
-    return str(lookup(ipam, "type") or "")
+def is_all_built_in(conf: NetConf, external: Collection[str]) -> bool:
+    """Whether the configuration's plugin, and its IPAM plugin, run in this process."""
+    kinds = filter(None, (netconf.plugin_type(conf), netconf.ipam_type(conf)))
+    return all(is_built_in(kind, external) for kind in kinds)
+
+
+def _validate_built_in(request: Request) -> None:
+    """Raise what the plugin would meet after it has made its interface: an IPAM plugin that is not there, say."""
+    from cni.plugin import skel
+
+    skel.check_version(request)
+    kind = netconf.ipam_type(request.conf)
+    if request.command == "ADD" and kind and not is_built_in(kind, request.external):
+        execute.find(kind, request.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class CNIError(Exception):
     """What a plugin answers when it fails; anything that is not of this family is a defect of ours.
@@ -24,6 +26,14 @@ class CNIError(Exception):
     def details(self) -> str:
         """The reason, then the id in brackets."""
         return f"{self.reason} [{self.id}]".strip() if self.id else self.reason
+
+    def within(self, context: str) -> Self:
+        """The same error, told as having happened in `context`."""
+        told = type(self).__new__(type(self))
+        told.__dict__.update(self.__dict__, msg=f"{context}: {self.msg}")
+        told.args = (told.msg, self.reason)
+        told.__cause__ = self
+        return told
 
     def __str__(self) -> str:
         return f"{self.msg}; {self.details}" if self.details else self.msg

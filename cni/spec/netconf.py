@@ -79,6 +79,16 @@ def plugin_type(plugin: NetConf) -> str:
     return value
 
 
+def ipam_type(plugin: NetConf) -> str:
+    """The type of the IPAM plugin that the plugin delegates to, or "". Raises InvalidConfiguration."""
+    ipam = lookup(plugin, "ipam")
+    if ipam is None:
+        return ""
+    if not isinstance(ipam, dict):
+        raise InvalidConfiguration("could not read the configuration", "`ipam` must be an object", id="PLX-CONF")
+    return str(lookup(ipam, "type") or "")
+
+
 def capabilities(plugin: NetConf) -> set[str]:
     """The capabilities that the plugin claims. Raises InvalidConfiguration."""
     claims = lookup(plugin, "capabilities")
