@@ -28,7 +28,8 @@ def to_json(result: Result, version: str) -> str:
 
 def dump(value: Mapping[str, Any]) -> str:
     """JSON as the reference plugins print it: four spaces, `<>&` escaped, no newline at the end."""
-    return json.dumps(value, indent=4, ensure_ascii=False).translate(ESCAPES)
+    text = json.dumps(value, indent=4, ensure_ascii=False).translate(ESCAPES)
+    return text.encode("utf-8", "replace").decode()  # half of a surrogate pair, which JSON can say, is not UTF-8
 
 
 def encode(result: Result, version: str) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def decode(data: Mapping[str, Any], default_version: str, what: str = "the resul
     """
     version = document.lookup(data, "cniVersion") or default_version or versions.UNSTATED
     if _shape(version) is ONE_IP_PER_FAMILY:
-        data = _flatten(data)
+        data = _flatten(data, what)
     return model.parse(Result, data, what)
 
 
@@ -155,15 +156,21 @@ def encode_dns(dns: DNS) -> dict[str, Any]:
     )
 
 
-def _flatten(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn ip4 and ip6, each with its routes, into the lists of later versions."""
+def _flatten(data: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Turn ip4 and ip6, each with its routes, into the lists of later versions. Raises InvalidField."""
     ips: list[Any] = []
     routes: list[Any] = []
     for key in ("ip4", "ip6"):
         family = document.lookup(data, key)
-        if isinstance(family, Mapping):
-            ips.append({"address": document.lookup(family, "ip"), "gateway": document.lookup(family, "gateway")})
-            routes += document.lookup(family, "routes") or []
+        if family is None:
+            continue
+        if not isinstance(family, Mapping):
+            raise model.InvalidField(what, key, f"must be an object, not {document.kind(family)}")
+        ips.append({"address": document.lookup(family, "ip"), "gateway": document.lookup(family, "gateway")})
+        its_routes = document.lookup(family, "routes")
+        if not isinstance(its_routes, list | None):
+            raise model.InvalidField(what, f"{key}.routes", f"must be a list, not {document.kind(its_routes)}")
+        routes += its_routes or []
     return {"ips": ips, "routes": routes, "dns": document.lookup(data, "dns")}
 
 
