@@ -89,6 +89,8 @@ def _configure(request: Request, sandbox: int, leases: Result, rollback: Rollbac
         # A subnet on the link is what a veth has not: the kernel's own route would say that.
         prefix_routes=False,
         routes=(*_inside_routes(leases), *addressing.planned_routes(leases)),
+        # Nobody but the host can have the same address: asking would only cost a second.
+        settings=((f"net/ipv6/conf/{request.ifname}/accept_dad", "0"),),
         settle=leases.gateway(6) is not None,
     )
     if plan.has_ipv6:

@@ -123,7 +123,7 @@ class Links:
 
     def set_port(self, port: Link, *, alias: str, hairpin: bool, isolated: bool) -> None:
         """Set the flags that a bridge keeps of its port, and the link's alias, in one message."""
-        flags = {"br_port_mode": int(hairpin), "br_port_isolated": int(isolated)}
+        flags = {"mode": int(hairpin), "isolated": int(isolated)}
         self._set(f'set up the bridge port "{port.name}"', port, kind="bridge_slave", ifalias=alias, **flags)
 
     def set_alias(self, wanted: Link, alias: str) -> None:

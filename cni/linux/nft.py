@@ -77,10 +77,13 @@ def rules(*chains: Chain) -> list[Rule]:
     if not is_installed():
         return []
     present = _present({chain.family for chain in chains})
-    commands = [{"list": chain.as_object()} for chain in chains if chain in present]
-    if not commands:
-        return []
-    return [_rule(found["rule"]) for found in _run("list nftables rules", commands) if "rule" in found]
+    return [rule for chain in chains if chain in present for rule in _rules(chain)]
+
+
+def _rules(chain: Chain) -> list[Rule]:
+    # One chain at a time: asked for two, nft 1.0 looks for both in the table of one.
+    answer = _run(f'list the nftables chain "{chain.name}"', [{"list": chain.as_object()}])
+    return [_rule(entry["rule"]) for entry in answer if "rule" in entry]
 
 
 def _present(families: Iterable[str]) -> set[Chain]:
