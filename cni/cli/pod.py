@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -49,7 +50,24 @@ class Session:
             named = self.attachment()
             found = self._remembered(named)
             return [replace(named, netns=named.netns or found.attachment.netns) if found else named]
+        return self._cached() or self._begun()
+
+    def _cached(self) -> list[Attachment]:
         return [known.attachment for known in self.runtime.cache.attachments() if self._is_ours(known.attachment)]
+
+    def _begun(self) -> list[Attachment]:
+        """What an `attach` began that was killed before it could cache anything."""
+        ledger = report.find_ledger(confdir.load_default(self.settings.conf_dir))
+        found = (
+            Attachment(
+                container_id=record.container_id,
+                ifname=record.ifname,
+                netns=record.netns,
+                args=_args(record.pod, record.container_id),
+            )
+            for record in (ledger.records() if ledger else ())
+        )
+        return [attachment for attachment in found if self._is_ours(attachment)]
 
     def network(self, attachment: Attachment) -> NetConfList:
         """The configuration that the attachment was made with, or else today's default network. Raises CNIError."""
@@ -57,6 +75,15 @@ class Session:
         if found is None or not found.config:
             return confdir.load_default(self.settings.conf_dir)
         return netconf.parse(found.config, f'"{found.path}"')
+
+    def made(self, network: NetConfList, attachment: Attachment) -> list[str]:
+        """The names of the networks it is attached to, as far as anything says so."""
+        with contextlib.suppress(CNIError):  # a record that cannot be read is the plugin's business
+            ledger = report.find_ledger(network)
+            record = ledger.find(attachment.container_id, attachment.ifname) if ledger else None
+            if record is not None:
+                return [entry.network for entry in record.entries]
+        return [network.name] if self.is_remembered(attachment) else []
 
     def is_remembered(self, attachment: Attachment) -> bool:
         """Whether its ADD came to its end."""
@@ -109,20 +136,17 @@ def detach(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """
     session = Session(options, environ)
     teardown = Teardown()
+    detached: list[str] = []
     for attachment in session.known():
         with teardown.step():
             network = session.network(attachment)
-            names = _networks(network, attachment)
+            names = session.made(network, attachment)
             session.runtime.delete(network, attachment)
-            sys.stdout.write(f'pod "{session.pod}": detached from {", ".join(names)}\n')
+            detached += names
+    what = f"detached from {', '.join(detached)}" if detached else "nothing was attached"
+    if detached or not teardown.failures:
+        sys.stdout.write(f'pod "{session.pod}": {what}\n')
     teardown.finish(f'could not detach pod "{session.pod}"')
-
-
-def _networks(network: NetConfList, attachment: Attachment) -> list[str]:
-    try:
-        return [row.network for row in report.rows(network, attachment, None)]
-    except CNIError:  # a record that cannot be read is the plugin's business
-        return [network.name]
 
 
 def _settings(environ: Mapping[str, str]) -> Settings:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from cni.plugin.chain import Attachment
 from cni.plugin.invoke import META
-from cni.plugin.ledger import Ledger, Record
+from cni.plugin.ledger import Ledger
 from cni.spec.netconf import NetConfList, plugin_type
 from cni.spec.result import Interface, Result
 
@@ -34,13 +34,29 @@ def rows(network: NetConfList, attachment: Attachment, result: Result | None) ->
 
     Raises DamagedRecord, IOFailure.
     """
-    record = _record(network, attachment)
+    ledger = find_ledger(network)
+    record = ledger.find(attachment.container_id, attachment.ifname) if ledger else None
     if record is None:
         return [_row(network.name, attachment.ifname, result or Result(), default=True)]
     return [
         _row(entry.network, entry.ifname, entry.get_result() or Result(), default=entry.default)
         for entry in record.entries
     ]
+
+
+def find_ledger(network: NetConfList) -> Ledger | None:
+    """Where the meta plugin of the chain records what it attaches; None when there is none in it.
+
+    Raises InvalidConfiguration.
+    """
+    from cni.meta.config import MetaConf
+    from cni.spec import model
+
+    for plugin in network.plugins:
+        if plugin_type(plugin) in META:
+            conf = model.parse(MetaConf, plugin, f'the configuration of network "{network.name}"')
+            return Ledger(conf.ledger_directory)
+    return None
 
 
 def as_json(made: list[Row]) -> str:
@@ -59,17 +75,6 @@ def as_table(made: list[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     cells = (row.network, row.interface, ",".join(row.ips), row.mac, row.hostInterface, row.bridge)
     return tuple(cell or "-" for cell in cells)
-
-
-def _record(network: NetConfList, attachment: Attachment) -> Record | None:
-    from cni.meta.config import MetaConf
-    from cni.spec import model
-
-    for plugin in network.plugins:
-        if plugin_type(plugin) in META:
-            conf = model.parse(MetaConf, plugin, f'the configuration of network "{network.name}"')
-            return Ledger(conf.ledger_directory).find(attachment.container_id, attachment.ifname)
-    return None
 
 
 def _row(network: str, ifname: str, result: Result, *, default: bool) -> Row:
