@@ -1,0 +1,166 @@
+"""Files that hold state: content and existence appear together."""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni.plugin import files
+from cni.spec.errors import IOFailure
+
+Writer = Callable[[str, bytes], object]
+
+
+def by_name(path: str, content: bytes) -> bool:
+    """Create on a file system that has no files without a name."""
+    return files._create_by_name(path, content, 0o600)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("create", [files.create, by_name])
+class TestCreate:
+    def test_a_new_file_has_its_content_and_is_its_owners(self, create: Writer, tmp_path: Path):
+        path = tmp_path / "new"
+        assert create(str(path), b"content") is True
+        assert (path.read_bytes(), mode(path)) == (b"content", 0o600)
+
+    def test_one_that_is_there_is_left_as_it_is(self, create: Writer, tmp_path: Path):
+        path = tmp_path / "old"
+        path.write_bytes(b"old")
+        path.chmod(0o640)
+        assert create(str(path), b"new") is False
+        assert (path.read_bytes(), mode(path)) == (b"old", 0o640)
+
+    def test_a_link_that_leads_nowhere_is_there_too(self, create: Writer, tmp_path: Path):
+        path = tmp_path / "link"
+        path.symlink_to(tmp_path / "nowhere")
+        assert create(str(path), b"new") is False
+        assert not (tmp_path / "nowhere").exists()
+
+    def test_nothing_else_is_left_behind(self, create: Writer, tmp_path: Path):
+        for _ in range(2):
+            create(str(tmp_path / "file"), b"x")
+        assert os.listdir(tmp_path) == ["file"]
+
+
+class TestReplace:
+    @pytest.mark.parametrize("durable", [True, False])
+    def test_the_old_content_gives_way_to_the_new(self, durable: bool, tmp_path: Path):
+        path = tmp_path / "file"
+        for content in (b"a long first content", b"second", b""):
+            files.replace(str(path), content, durable=durable)
+            assert path.read_bytes() == content
+        assert os.listdir(tmp_path) == ["file"]
+
+    def test_the_mode_is_the_one_asked_for_whatever_was_there(self, tmp_path: Path):
+        path = tmp_path / "file"
+        path.write_bytes(b"")
+        path.chmod(0o644)
+        files.replace(str(path), b"x")
+        assert mode(path) == 0o600
+        files.replace(str(path), b"x", 0o640)
+        assert mode(path) == 0o640
+
+    def test_whoever_has_the_old_one_open_reads_it_to_the_end(self, tmp_path: Path):
+        path = tmp_path / "file"
+        path.write_bytes(b"old")
+        with path.open("rb") as file:
+            files.replace(str(path), b"new")
+            assert file.read() == b"old"
+
+    def test_what_a_crash_left_of_another_try_does_not_matter(self, tmp_path: Path):
+        (tmp_path / f".file.{os.getpid()}.{threading.get_native_id()}.tmp").write_bytes(b"half a con")
+        files.replace(str(tmp_path / "file"), b"content")
+        assert os.listdir(tmp_path) == ["file"]
+
+    def test_a_failure_leaves_the_old_and_nothing_else(self, tmp_path: Path):
+        path = tmp_path / "directory"
+        path.mkdir()
+        with pytest.raises(IOFailure):
+            files.replace(str(path), b"x")
+        assert os.listdir(tmp_path) == ["directory"]
+
+    @pytest.mark.parametrize("failing", ["write", "fsync", "rename"])
+    def test_a_full_disk_leaves_the_old_and_nothing_else(
+        self, failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        path = tmp_path / "file"
+        path.write_bytes(b"old")
+        monkeypatch.setattr(os, failing, out_of_space)
+        with pytest.raises(IOFailure) as caught:
+            files.replace(str(path), b"new")
+        assert (caught.value.msg, caught.value.reason) == (f'could not write "{path}"', os.strerror(errno.ENOSPC))
+        assert os.listdir(tmp_path) == ["file"]
+        assert path.read_bytes() == b"old"
+
+
+def out_of_space(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("write", [files.create, by_name, files.replace])
+def test_a_file_system_that_takes_a_byte_at_a_time_gets_them_all(
+    write: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: whole(descriptor, bytes(content)[:1]))
+    write(str(tmp_path / "file"), b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_a_full_disk_creates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "write", out_of_space)
+    with pytest.raises(IOFailure):
+        files.create(str(tmp_path / "file"), b"x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_not_there_reads_as_none_and_removes_as_false(tmp_path: Path):
+    path = str(tmp_path / "file")
+    assert files.read(path) is None
+    assert files.remove(path) is False
+    files.create(path, b"x")
+    assert files.read(path) == b"x"
+    assert files.remove(path) is True
+    assert files.read(path) is None
+
+
+def test_directories_are_made_with_their_parents_and_may_be_there(tmp_path: Path):
+    path = tmp_path / "a" / "b"
+    files.ensure_directory(str(path), 0o700)
+    files.ensure_directory(str(path), 0o755)
+    assert mode(path) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("call", "verb"),
+    [
+        (files.read, "read"),
+        (lambda path: files.create(f"{path}/x", b""), "write"),
+        (lambda path: files.replace(f"{path}/x", b""), "write"),
+        (lambda path: files.ensure_directory(f"{path}/x/y"), "create the directory"),
+        (files.remove, "remove"),
+    ],
+)
+def test_a_failure_says_what_could_not_be_done_to_which_file_and_why(
+    call: Callable[[str], object], verb: str, tmp_path: Path
+):
+    path = tmp_path / "thing"
+    if verb in ("read", "remove"):
+        path.mkdir()
+    else:
+        path.touch()
+    with pytest.raises(IOFailure) as caught:
+        call(str(path))
+    assert caught.value.msg.startswith(f'could not {verb} "{path}')
+    assert caught.value.reason in (os.strerror(errno.EISDIR), os.strerror(errno.ENOTDIR))
+    assert caught.value.id == "PLX-IO"
+    assert isinstance(caught.value.__cause__, OSError)
