@@ -43,8 +43,8 @@ environment:
   CNI_IFNAME   the interface to make (default eth0; with --pod, see --ifname)
 
 Where check and del are given no CNI_ARGS or CAP_ARGS, they use those of add.
-bridge, veth, ptp, host-local and plexus are built in: add, del, … execute them only if CNI_PATH has a file of
-that name, attach, … only if the plexus configuration lists them in `external`.
+bridge, veth, ptp, host-local and plexus are built in: add, del and so on execute them only if CNI_PATH has a
+file of that name, attach only if the plexus configuration lists them in `external`.
 
 An error is one line on stderr, and exit status 1; a misused command line is exit status 2.
 
@@ -102,11 +102,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="plexus", usage="plexus COMMAND …", description=ABOUT, epilog=MORE, formatter_class=raw
+        prog="plexus", usage="plexus COMMAND ...", description=ABOUT, epilog=MORE, formatter_class=raw
     )
     spoken = f"plexus {cni.__version__} (CNI {versions.SUPPORTED[0]} to {versions.CURRENT})"
     parser.add_argument("--version", action="version", version=spoken)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands", prog="plexus")
     for name, about in (POD | NETWORK).items():
         command = commands.add_parser(name, help=about, description=about, epilog=MORE, formatter_class=raw)
         _add_arguments(name, command)

@@ -164,7 +164,7 @@ def test_a_bad_network_name_is_refused_before_any_call(host: Prepare):
 
 
 def test_a_missing_plugin_is_found_before_any_call(host: Prepare):
-    with pytest.raises(PluginFailed, match='plugin type="nope" failed .add.: failed to find plugin "nope" in path'):
+    with pytest.raises(PluginFailed, match=r'plugin type="nope" failed \(add\): failed to find plugin "nope" in path'):
         chain.validate(network("a", "nope"), ATTACHMENT, host(Plugins()))
 
 
