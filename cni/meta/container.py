@@ -49,10 +49,10 @@ class Container:
         self.remember()
 
     def check(self) -> None:
-        """CHECK every attachment whose network's version has the verb. Raises the first CNIError, with its place."""
+        """CHECK every attachment whose plugins have the verb. Raises the first CNIError, told with its place."""
         for entry in self.record.entries:
             try:
-                conf = _conf(entry)
+                conf = chain.with_every_verb(_conf(entry), self.host)
                 if versions.at_least(conf.cni_version, "0.4.0"):
                     chain.check(conf, self._attachment(entry), self.host, entry.get_result())
             except CNIError as error:

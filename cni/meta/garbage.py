@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from cni.meta.networks import Network
-from cni.plugin import chain, invoke
+from cni.plugin import chain
 from cni.plugin.chain import Host
 from cni.plugin.ledger import Record
 from cni.plugin.rollback import Teardown
-from cni.spec import netconf, versions
+from cni.spec import netconf
 from cni.spec.netconf import NetConfList
 
 Attachments = set[tuple[str, str]]
@@ -42,15 +41,8 @@ def collect(
         attachments[network.conf.name] |= valid
     for conf in _distinct([network.conf for network in every_pods], known):
         with teardown.step():
-            chain.gc(_with_the_verb(conf, host), host, sorted(attachments[conf.name]))
+            chain.gc(chain.with_every_verb(conf, host), host, sorted(attachments[conf.name]))
     teardown.finish("could not collect all garbage")
-
-
-def _with_the_verb(conf: NetConfList, host: Host) -> NetConfList:
-    """The network in a version that has GC, where all of it is built in: a version says what others understand."""
-    if all(invoke.is_all_built_in(plugin, host.external) for plugin in conf.plugins):
-        return replace(conf, cni_version=versions.CURRENT)
-    return conf
 
 
 def _attachments(living: Iterable[Record]) -> defaultdict[str, Attachments]:

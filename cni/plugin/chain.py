@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cni.plugin import invoke
@@ -95,6 +95,13 @@ def check(network: NetConfList, attachment: Attachment, host: Host, result: Resu
     for plugin in network.plugins:
         request = _request(network, plugin, attachment, host, prev_result=prev_result)
         host.call(plugin_type(plugin), request.replace(command="CHECK"))
+
+
+def with_every_verb(network: NetConfList, host: Host) -> NetConfList:
+    """The network in the newest version, where all of it is built in: its own says only what others understand."""
+    if all(invoke.is_all_built_in(plugin, host.external) for plugin in network.plugins):
+        return replace(network, cni_version=versions.CURRENT)
+    return network
 
 
 def status(network: NetConfList, host: Host) -> None:

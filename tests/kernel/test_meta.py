@@ -353,6 +353,19 @@ def test_gc_deletes_what_no_valid_attachment_holds_and_nothing_else(node):
     assert [name for name in _links(node.host.path) if name.startswith("veth")] == []
 
 
+def test_check_reaches_networks_of_versions_that_did_not_have_it(node):
+    old = node.bridge("old", "multus-bridge", "10.9.0.0/24") | {"cniVersion": "0.3.1"}
+    node.define("old", old)
+    node.run([{"name": "old"}])
+    node.add()
+    node.check()
+
+    subprocess.run(["nsenter", f"--net={node.sandbox.path}", "ip", "link", "del", "net1"], check=True)
+
+    with pytest.raises(CheckFailed, match='network "default/old"'):
+        node.check()
+
+
 def test_gc_frees_leases_that_no_record_knows(node):
     node.add()
     stray = node.directory / "leases" / "multus-br" / "192.168.100.77"
