@@ -114,9 +114,10 @@ def parse(request: Request) -> Config:
     conf = _read(request)
     if conf.ipam is None:
         raise _invalid("IPAM config missing 'ipam' key", "ipam")
+    requested = _requested(conf, request.args)
     return Config(
         range_sets=_range_sets(conf, conf.ipam, request.cni_version),
-        requested=_requested(conf, request.args),
+        requested=requested,
         routes=conf.ipam.routes,
         resolv_conf=conf.ipam.resolv_conf,
     )
@@ -156,7 +157,8 @@ def _written(conf: NetConf, ipam: IPAM) -> list[Written]:
 
 
 def _range_set(index: int, written: Written) -> RangeSet:
-    canonical = tuple(_range(index, keys, written.path_of(i)) for i, keys in enumerate(written.ranges))
+    # One by one: of several mistakes the first is told, as the reference does.
+    canonical = (_range(index, keys, written.path_of(i)) for i, keys in enumerate(written.ranges))
     try:
         return ranges.canonical_set(canonical)
     except InvalidRange as error:

@@ -125,24 +125,26 @@ def canonical(
     end = last or _highest(network)
     start = first or network.network_address + 1
     # In this order: of a range that ends before it starts, it is the start that is called wrong.
-    if first and not (first in network and int(first) <= int(last or network.broadcast_address)):
+    if first and not (first in network and int(first) <= int(end)):
         raise InvalidRange(f"RangeStart {first} not in network {network}", "rangeStart")
     if last and not (last in network and int(start) <= int(last)):
         raise InvalidRange(f"RangeEnd {last} not in network {network}", "rangeEnd")
     return Range(network, start, end, gateway or network.network_address + 1)
 
 
-def canonical_set(ranges: tuple[Range, ...]) -> RangeSet:
+def canonical_set(ranges: Iterable[Range]) -> RangeSet:
     """A set of `ranges`. Raises InvalidRange unless they are some, of one family, and apart from each other."""
-    if not ranges:
-        raise InvalidRange("empty range set")
+    entries: list[Range] = []
     for index, entry in enumerate(ranges):
-        if entry.network.version != ranges[0].network.version:
+        entries.append(entry)
+        if entry.network.version != entries[0].network.version:
             raise InvalidRange("mixed address families", f"[{index}].subnet")
-    for (_, one), (index, other) in combinations(enumerate(ranges), 2):
+    if not entries:
+        raise InvalidRange("empty range set")
+    for (_, one), (index, other) in combinations(enumerate(entries), 2):
         if one.overlaps(other):
             raise InvalidRange(f"subnets {one} and {other} overlap", f"[{index}]")
-    return RangeSet(ranges)
+    return RangeSet(tuple(entries))
 
 
 def _highest(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> IPAddress:

@@ -151,6 +151,9 @@ class TestRequests:
         assert isinstance(error, InvalidEnvironment)
         assert error.msg == 'ARGS: error parsing value of pair "IP=300.1.1.1": invalid IP address 300.1.1.1'
 
+    def test_cni_args_are_read_before_the_ranges_as_in_the_reference(self):
+        assert isinstance(refused({"subnet": "10.0.0.0/31"}, "A=1"), InvalidEnvironment)
+
     @pytest.mark.parametrize("args", ["A=1", "ip=10.0.0.5", "MAC=02:00:00:00:00:01"])
     def test_a_key_of_cni_args_that_is_not_known_is_an_error_of_the_environment(self, args: str):
         error = refused(SUBNET, args)

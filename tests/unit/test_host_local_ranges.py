@@ -63,6 +63,7 @@ def test_start_and_end_may_be_network_and_broadcast():
             "rangeStart",
             "RangeStart 192.0.2.50 not in network 192.0.2.0/24",
         ),
+        ("192.0.2.0/24", {"first": "192.0.2.255"}, "rangeStart", "RangeStart 192.0.2.255 not in network 192.0.2.0/24"),
         ("192.0.2.0/24", {"first": "2001:db8::1"}, "rangeStart", "RangeStart 2001:db8::1 not in network 192.0.2.0/24"),
         ("2001:db8::/64", {"last": "10.0.0.1"}, "rangeEnd", "RangeEnd 10.0.0.1 not in network 2001:db8::/64"),
     ],
