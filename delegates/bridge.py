@@ -165,5 +165,5 @@ def _ensure_gateway(conf: BridgeConf, host: Links, bridge: Link, leases: Result,
     gateway.enable_forwarding(ip.address.version for ip in leases.ips)
     link = gateway.ensure_vlan_interface(host, bridge, conf) if conf.vlan else bridge
     for wanted in addressing.gateway_addresses(leases):
-        gateway.ensure_address(host, link, wanted, force=conf.force_address, rollback=rollback)
+        gateway.ensure_address(host, link, wanted, conf, rollback)
     return [link] if conf.vlan else []

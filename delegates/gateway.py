@@ -52,10 +52,10 @@ def _create_vlan_interface(host: Links, bridge: Link, conf: BridgeConf) -> None:
         rollback.commit()
 
 
-def ensure_address(host: Links, link: Link, wanted: IPInterface, *, force: bool, rollback: Rollback) -> None:
-    """Give the link the address, and then a MAC that stays.
+def ensure_address(host: Links, link: Link, wanted: IPInterface, conf: BridgeConf, rollback: Rollback) -> None:
+    """Give the link the address, and a MAC that stays.
 
-    IPv4 allows one address only, IPv6 one for each subnet: another is replaced with `force`, else refused. Raises
+    IPv4 allows one address only, IPv6 one for each subnet: another is replaced by force, else refused. Raises
     InvalidConfiguration, KernelFailure.
     """
     present = [found.address for found in addresses.every(host, link, wanted.version)]
@@ -64,7 +64,7 @@ def ensure_address(host: Links, link: Link, wanted: IPInterface, *, force: bool,
     for other in present:
         if wanted.version == 6 and not _overlap(other, wanted):
             continue
-        if not force:
+        if not conf.force_address:
             raise InvalidConfiguration(
                 f'failed to set bridge addr: "{link.name}" already has an IP address different from {wanted}',
                 f"it has {other}: correct the subnet or the gateway, or write `forceAddress` to replace it",
@@ -74,12 +74,12 @@ def ensure_address(host: Links, link: Link, wanted: IPInterface, *, force: bool,
         rollback.on_failure(addresses.add, host, link, other)
     # Without a MAC of its own a bridge takes its ports' lowest, and neighbours lose it as ports come and go.
     host.set_mac(link, link.mac if link.mac != NO_MAC else host.refresh(link).mac)
-    _add_address(host, link, wanted, rollback)
+    _add_address(host, link, wanted, conf, rollback)
 
 
-def _add_address(host: Links, link: Link, wanted: IPInterface, rollback: Rollback) -> None:
+def _add_address(host: Links, link: Link, wanted: IPInterface, conf: BridgeConf, rollback: Rollback) -> None:
     try:
-        addresses.add(host, link, wanted)
+        addresses.add(host, link, wanted, detect_duplicates=conf.enabledad)
     except KernelFailure as error:
         if error.errno != errno.EEXIST:  # another ADD was quicker, and it is that one's to undo
             raise

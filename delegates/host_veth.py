@@ -107,14 +107,16 @@ def _delete_inside(request: Request, host: Links, sandbox: int) -> None:
             links.delete(unwanted)
 
     found = netns.enter(sandbox, find_there)
-    if found is None or found.kind != "veth" or _is_anothers(found, host):
+    if found is None or found.kind != "veth" or _is_anothers(request, found, host):
         return
     netns.enter(sandbox, lambda: delete_there(found))
 
 
-def _is_anothers(inside: Link, host: Links) -> bool:
+def _is_anothers(request: Request, inside: Link, host: Links) -> bool:
     outside = host.find_index(inside.peer) if inside.peer else None
-    return outside is not None and outside.peer == inside.index and outside.alias.startswith(f"{MARK}:")
+    if outside is None or outside.peer != inside.index:
+        return False
+    return outside.alias.startswith(f"{MARK}:") and outside.alias != alias(request)
 
 
 def _ifname_taken(request: Request, reason: str) -> InvalidConfiguration:

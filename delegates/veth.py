@@ -112,7 +112,7 @@ def _inside_routes(leases: Result) -> list[routes.Route]:
 def _route(host: Links, outside: Link, leases: Result) -> None:
     """Make the host's end the gateway, and the way to the sandbox's addresses."""
     for address in dict.fromkeys(addressing.single(_gateway(ip)) for ip in leases.ips):
-        addresses.add(host, outside, address)
+        addresses.add(host, outside, address, detect_duplicates=False)
     for ip in leases.ips:
         towards = routes.Route(dst=addressing.single(ip.address.ip).network, scope=routes.HOST_SCOPE)
         routes.add(host, outside, towards)

@@ -15,6 +15,7 @@ from cni.spec.errors import KernelFailure
 from cni.spec.model import IPInterface
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+NO_DAD = 0x02
 NO_PREFIX_ROUTE = 0x200
 TENTATIVE = 0x40
 DAD_FAILED = 0x08
@@ -41,18 +42,21 @@ def every(links: Links, link: Link, family: int | None = None) -> list[Found]:
     return [_decode(message) for message in messages if message["index"] == link.index]
 
 
-def add(links: Links, link: Link, address: IPInterface, *, prefix_route: bool = True) -> None:
+def add(
+    links: Links, link: Link, address: IPInterface, *, prefix_route: bool = True, detect_duplicates: bool = True
+) -> None:
     """Give the link an address; without `prefix_route` the kernel makes no route to its subnet.
 
-    Raises KernelFailure.
+    An IPv6 address can be used at once without `detect_duplicates`, else after a second or two. Raises KernelFailure.
     """
+    flags = (0 if prefix_route else NO_PREFIX_ROUTE) | (0 if detect_duplicates or address.version == 4 else NO_DAD)
     kernel.change(
         f'add address {address} to link "{link.name}"',
         links.netlink.addr,
         "add",
         **_named(link, address),
         **_broadcast(address),
-        **({} if prefix_route else {"flags": NO_PREFIX_ROUTE}),
+        **({"flags": flags} if flags else {}),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -14,12 +15,14 @@ T = TypeVar("T")
 
 GONE = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)
 """What the kernel answers when the thing to delete is not there."""
+UNSENDABLE = (struct.error, OverflowError, UnicodeError)
+"""What becomes of a value that no message to the kernel can hold, a number that is too large, say."""
 
 
 def change(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Make one change: `call`, described by `what` (for example, set up link "eth0").
 
-    Raises KernelFailure, with the kernel's own reason, for an OSError or a NetlinkError.
+    Raises KernelFailure, with the kernel's own reason, for an OSError or a NetlinkError, or a value that does not fit.
     """
     return _translated(what, call, *args, **kwargs)
 
@@ -39,6 +42,8 @@ def _translated(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwar
         return call(*args, **kwargs)
     except KernelFailure:
         raise
+    except UNSENDABLE as error:
+        raise KernelFailure(f"could not {what}", f"a value does not fit: {error}", errno=errno.EINVAL) from error
     except Exception as error:
         number = _errno(error)
         if number is None:

@@ -103,9 +103,16 @@ class Namespace:
         return self.run("cat", f"/proc/sys/{key}").strip()
 
     def pings(self, address: str) -> bool:
-        """Whether an answer comes: three tries, since the first may wait for the neighbour's address."""
-        command = ["nsenter", f"--net={self.path}", "ping", "-n", "-c1", "-W1", address]
-        return any(subprocess.run(command, capture_output=True, check=False).returncode == 0 for _ in range(2))
+        """Whether an answer comes; the first packet may get lost while the neighbour's address is asked for."""
+        return self._ping(address, wait="1") or self._ping(address, wait="1")
+
+    def hears_nothing_from(self, address: str) -> bool:
+        """Whether no answer comes to a packet, where one would come at once."""
+        return not self._ping(address, wait="0.4")
+
+    def _ping(self, address: str, *, wait: str) -> bool:
+        command = ["nsenter", f"--net={self.path}", "ping", "-n", "-c1", f"-W{wait}", address]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def state(self, *, without: str = "") -> dict[str, Any]:
         """What a failed ADD must not change: links, addresses, routes, rules; `without` one link itself."""

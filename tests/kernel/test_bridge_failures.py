@@ -1,6 +1,5 @@
 """An ADD that fails leaves nothing behind but the bridge, whichever change to the kernel it is that fails."""
 
-from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -12,45 +11,56 @@ from cni.spec.errors import CNIError
 V4, V6 = "10.1.2.0/24", "fd00:1::/64"
 ROUTES = [{"dst": "10.9.0.0/16"}, {"dst": "fd00:9::/48"}]
 
-ATTACHMENTS: dict[str, tuple[int, Callable[[Runtime], dict[str, Any]]]] = {
-    "layer 2": (5, lambda bridge: {"hairpinMode": True, "portIsolation": True}),
-    "one address": (8, lambda bridge: {"ipam": bridge.ipam(V4)}),
-    "gateway and masquerade, dual stack": (
-        19,
-        lambda bridge: {"isDefaultGateway": True, "ipMasq": True, "ipam": bridge.ipam(V4, V6, routes=ROUTES)},
-    ),
-    "checked source MAC": (8, lambda bridge: {"macspoofchk": True, "promiscMode": True}),
+FULL = {"isDefaultGateway": True, "ipMasq": True}
+ATTACHMENTS: dict[str, tuple[str, int, tuple[str, ...], dict[str, Any]]] = {
+    "layer 2": ("bridge", 5, (), {"hairpinMode": True, "portIsolation": True}),
+    "one address": ("bridge", 8, (V4,), {}),
+    "gateway and masquerade": ("bridge", 14, (V4,), FULL),
+    "gateway and masquerade, IPv6": ("bridge", 14, (V6,), FULL),
+    "gateway and masquerade, dual stack": ("bridge", 19, (V4, V6), FULL),
+    "checked source MAC": ("bridge", 8, (), {"macspoofchk": True, "promiscMode": True}),
+    "veth": ("veth", 10, (V4,), {}),
+    "veth and masquerade, dual stack": ("veth", 17, (V4, V6), {"ipMasq": True}),
 }
-"""Each with the changes to the kernel it takes at least: a loop that ends too early would prove nothing."""
+"""Delegate, the least number of changes (a loop that ends too early would prove nothing), subnets, other keys."""
 
 
 @pytest.mark.parametrize("name", ATTACHMENTS)
-def test_an_add_that_fails_at_any_change_leaves_only_the_bridge(name: str, bridge: Runtime):
-    least, keys = ATTACHMENTS[name]
-    conf = bridge.conf(**keys(bridge))
-    before = bridge.state(without="cni0")
+def test_an_add_that_fails_at_any_change_leaves_only_the_bridge(name: str, request: pytest.FixtureRequest):
+    kind, least, subnets, keys = ATTACHMENTS[name]
+    runtime: Runtime = request.getfixturevalue(kind)
+    ipam = {"ipam": runtime.ipam(*subnets, routes=ROUTES[: len(subnets)])} if subnets else {}
+    conf = runtime.conf(**keys, **ipam)
+    before = runtime.state(without="cni0")
 
     for step in count(1):
-        try:
-            with fail_at(step) as failing:
-                bridge.add(conf)
-        except CNIError as error:
-            assert failing.failed in error.msg
-        else:  # a change that need not succeed failed, or none did
-            bridge.delete(conf)
-            bridge.host.ip("addr flush dev cni0 scope global")
-        assert bridge.state(without="cni0") == before, f"after failing to {failing.failed}"
-        if not failing.failed:
+        failed, error = attempt(runtime, conf, step)
+        assert failed in error
+        assert runtime.state(without="cni0") == before, f"after failing to {failed}"
+        if not failed:
             break
-        forget_the_bridge(bridge)
+        forget_what_is_shared(runtime)
 
     assert step > least
 
 
-def forget_the_bridge(bridge: Runtime) -> None:
-    """So that the next ADD takes the same steps."""
+def attempt(runtime: Runtime, conf: dict[str, Any], step: int) -> tuple[str, str]:
+    """ADD with one failing change: what failed (nothing, beyond the last), and the error it gave."""
+    try:
+        with fail_at(step) as failing:
+            runtime.add(conf)
+    except CNIError as error:
+        return failing.failed, error.msg
+    # Either nothing failed, or a change that need not succeed.
+    runtime.delete(conf)
+    runtime.host.run("sh", "-c", "! ip link show cni0 >&- 2>&- || ip addr flush dev cni0 scope global")
+    return failing.failed, failing.failed
+
+
+def forget_what_is_shared(runtime: Runtime) -> None:
+    """Bridge, forwarding and the nftables skeleton: so that the next ADD takes the same steps."""
     off = "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding"
-    bridge.host.run("sh", "-c", f"ip link del cni0; nft flush ruleset; {off}")
+    runtime.host.run("sh", "-c", f"ip link del cni0 2>&-; nft flush ruleset; {off}")
 
 
 def test_an_add_that_fails_gives_back_the_address_that_it_replaced(bridge: Runtime):
@@ -82,7 +92,7 @@ def test_ipv6_that_was_off_in_the_sandbox_is_off_again_after_a_failed_add(bridge
     assert bridge.sandbox.sysctl("net/ipv6/conf/lo/disable_ipv6") == "0"
     bridge.delete(conf)
     bridge.sandbox.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6")
-    forget_the_bridge(bridge)
+    forget_what_is_shared(bridge)
     with fail_at(counting.seen) as failing:
         bridge.fails("ADD", conf)
 

@@ -1,0 +1,93 @@
+"""How an attachment's link and rules are named, so that they are found again, by the reference plugins too."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from cni.linux.nft import Chain, Rule
+from cni.spec.request import Request
+from delegates import host_veth, masquerade, spoofcheck
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "hashes.json").read_text())["cases"]
+COMMENTS = [case for case in VECTORS if case["kind"] == "nft-comment-hash"]
+
+
+def request(network: str = "net", container_id: str = "c1", ifname: str = "eth0") -> Request:
+    return Request(command="ADD", container_id=container_id, ifname=ifname).with_conf({"name": network})
+
+
+def test_the_hosts_end_is_named_by_a_hash_of_the_attachment():
+    digest = hashlib.sha512(b"netc1eth0").hexdigest()
+
+    assert list(host_veth.names(request())) == [f"veth{digest[start : start + 8]}" for start in (0, 8, 16, 24)]
+
+
+def test_the_mark_tells_network_container_and_interface():
+    assert host_veth.alias(request()) == "plexus:net:c1:eth0"
+
+
+@pytest.mark.parametrize("length", [1, 80, 81, 150, 151, 5000])
+def test_the_mark_fits_and_stays_distinct_however_long_the_names(length: int):
+    names = ["n" * length, "n" * (length - 1) + "m"]
+    marks = {host_veth.alias(request(name, container_id, "i" * 15)) for name in names for container_id in names}
+
+    assert len(marks) == 4
+    assert all(len(mark.encode()) <= 255 for mark in marks)
+    assert all(host_veth.alias(request(name)).startswith(host_veth.prefix(name)) for name in names)
+    assert host_veth.prefix(names[0]) != host_veth.prefix(names[1])
+
+
+@pytest.mark.parametrize("case", COMMENTS, ids=lambda case: case["network"])
+def test_rules_carry_the_hash_of_the_reference(case: dict[str, str]):
+    told = masquerade.comment(case["network"], case["ifname"], case["id"])
+
+    assert told.startswith(f"{case['out']}, net: {case['network']}, if: {case['ifname']}, id: {case['id']}")
+
+
+def test_a_comment_is_cut_to_what_the_kernel_keeps():
+    told = masquerade.comment("net", "eth0", "c" * 200)
+
+    assert len(told) == 128
+    assert told.endswith(", id: " + "c" * 69)
+
+
+def rule(chain: Chain, comment: str, handle: int = 1, ifname: str = "") -> Rule:
+    match = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": ifname}}
+    return Rule(chain, handle, comment, (match,) if ifname else ())
+
+
+def test_one_attachments_rules_are_told_from_anothers_with_the_same_address():
+    rules = [rule(masquerade.CHECKS, masquerade.comment("unit-test", "eth0", name), n) for n, name in enumerate("ab")]
+
+    [command] = masquerade.removal(rules, request("unit-test", "b"))
+
+    assert command["delete"]["rule"]["handle"] == 1
+
+
+def test_garbage_is_what_the_network_has_of_attachments_that_are_not_valid():
+    owners = [("net", "eth0", "c1"), ("net", "eth0", "c2"), ("other", "eth0", "c2"), ("net", "net1", "c1")]
+    rules = [rule(masquerade.CHECKS, masquerade.comment(*owner), handle) for handle, owner in enumerate(owners)]
+
+    commands = masquerade.garbage(rules, "net", [("c1", "eth0")])
+
+    assert [command["delete"]["rule"]["handle"] for command in commands] == [1, 3]
+
+
+def test_a_source_mac_check_is_garbage_when_neither_its_attachment_nor_its_link_is_there():
+    owners = [("valid", "veth1"), ("gone", "veth2"), ("anothers", "veth3")]
+    rules = [rule(spoofcheck.PREROUTING, f"macspoofchk-{name}-eth0", 7, link) for name, link in owners]
+
+    commands = spoofcheck.garbage(rules, {"veth3"}, [("valid", "eth0")])
+
+    deleted = [command["delete"]["chain"]["name"] for command in commands if "chain" in command.get("delete", {})]
+    assert deleted == ["cni-br-iface-gone-eth0", "cni-br-iface-gone-eth0-mac"]
+
+
+def test_chains_are_emptied_before_they_are_deleted():
+    [base] = [rule(spoofcheck.PREROUTING, "macspoofchk-c1-eth0")]
+
+    verbs = [next(iter(command)) for command in spoofcheck.removal([base], request())]
+
+    assert verbs == ["delete", "add", "add", "flush", "flush", "delete", "delete"]
