@@ -84,10 +84,10 @@ class Model(pydantic.BaseModel):
     def _fold_keys(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        names = {(field.alias or name).lower(): name for name, field in cls.model_fields.items()}
+        aliases = {(field.alias or name).lower(): field.alias or name for name, field in cls.model_fields.items()}
         folded = {}
         for key, value in data.items():
-            name = names.get(key.lower()) or (key if key in cls.model_fields else None)
+            name = aliases.get(key.lower()) or (key if key in cls.model_fields else None)
             if name is not None and value is not None:
                 folded[name] = value
         return folded
@@ -119,14 +119,20 @@ def parse(model: type[M], data: Mapping[str, Any], what: str) -> M:
 def _path(location: tuple[int | str, ...]) -> str:
     path = ""
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{to_camel(part)}"
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
     return path.lstrip(".")
 
 
 def _problem(error: Any) -> str:
     if error["type"] in ("value_error", "assertion_error"):
         return str(error["msg"]).split(", ", 1)[-1]
-    message = str(error["msg"]).removeprefix("Input ").replace("should be", "must be").replace("valid ", "")
+    message = (
+        str(error["msg"])
+        .removeprefix("Input ")
+        .replace("should be", "must be")
+        .replace("valid ", "")
+        .replace("a i", "an i")
+    )
     if error["type"] == "missing":
         return "is missing"
     return f"{message}, not {_shown(error['input'])}"
