@@ -144,12 +144,21 @@ keep_theirs() {
 # --- Launchers -----------------------------------------------------------------------------------------------------
 
 launcher() {
-    printf '#!%s/versions/%s/bin/python3 -I\n' "$prefix" "$version"
+    printf '%s\n' "$shebang"
     printf '# A launcher of plexus, written by its install.sh.\n'
     printf 'from cni.node.launcher import main\n\nraise SystemExit(main("%s"))\n' "$1"
 }
 
-is_ours() { [[ -f $1 ]] && head -c 512 "$1" | head -n 1 | grep -qaF "#!$prefix/versions/"; }
+is_ours() { read_first_line "$1" && [[ $line == "#!$prefix/versions/"* ]]; }
+
+is_current() { read_first_line "$1" && [[ $line == "$shebang" ]]; }
+
+# Into `line`; what another vendor's program has there may be anything.
+read_first_line() {
+    line=
+    [[ -f $1 ]] || return
+    read -r -n 300 line <"$1" || true
+}
 
 exists() { [[ -e $1 || -L $1 ]]; }
 
@@ -188,7 +197,7 @@ place_launchers() {
     ((!replace)) || place_launcher "$bin_dir/ptp"
     # What an earlier run placed elsewhere, or by --replace, must not stay behind with an old version.
     while read -r path; do
-        launcher "${path##*/}" | cmp -s - "$path" || ! is_ours "$path" || place_launcher "$path"
+        ! is_ours "$path" || is_current "$path" || place_launcher "$path"
     done <<<"$(recorded launcher)"
 }
 
@@ -303,8 +312,7 @@ check_paths() {
     for path in "$prefix" "$bin_dir" $conf_dir; do
         [[ $path != *[[:space:]]* ]] || die "\"$path\" contains white space, which the kernel does not take in a #! line"
     done
-    local shebang="#!$prefix/versions/0123456789abcdef/bin/python3 -I"
-    ((${#shebang} < 255)) || die "--prefix is too long: the kernel takes 254 characters in a #! line"
+    ((${#prefix} < 255 - 43)) || die "--prefix is too long: the kernel takes 254 characters in a #! line"
 }
 
 lock_prefix() {
@@ -317,6 +325,7 @@ install_plexus() {
     ensure_packages ip=iproute2 nft=nftables "$@"
     python=$(find_python)
     version=$(version_id)
+    shebang="#!$prefix/versions/$version/bin/python3 -I"
     changed=0
     ensure_directory "$prefix"
     lock_prefix

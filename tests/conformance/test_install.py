@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("cni", "ipam", "delegates", "conf-examples", "pyproject.toml", "constraints.txt", "install.sh")
@@ -20,15 +21,12 @@ REINSTALLATIONS = 30
 OLD = 10**18
 """A time of modification, in nanoseconds, that nothing written now has."""
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="install.sh needs root"),
-    pytest.mark.xdist_group("install"),  # building an environment takes seconds: one for all
-]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="install.sh needs root")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A directory that stands for the machine's root; `prefix` may be shared with others, to be built only once."""
+    """A directory that stands for the machine's root; `prefix` may be another's, so that it is built only once."""
 
     root: Path
     prefix: Path
@@ -92,33 +90,48 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def copy_sources(root: Path) -> Path:
+def copy_sources(root: Path) -> None:
+    root.mkdir()
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, root / name)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A directory that the processes of a test run share."""
+    own = tmp_path_factory.getbasetemp()
+    path = (own if worker_id == "master" else own.parent) / "install"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def sources(shared: Path) -> Path:
+    """A copy of the sources, which nobody edits while the tests run."""
+    root = shared / "sources"
+    with FileLock(shared / "lock"):
+        if not root.exists():
+            copy_sources(root)
     return root
 
 
 @pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the sources, which nobody edits while the tests run."""
-    return copy_sources(tmp_path_factory.mktemp("sources"))
-
-
-@pytest.fixture(scope="session")
-def next_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def next_sources(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
     """The sources of another version."""
-    root = copy_sources(tmp_path_factory.mktemp("next"))
+    root = tmp_path_factory.mktemp("next") / "sources"
+    shutil.copytree(sources, root)
     with (root / "cni/__init__.py").open("a") as file:
         file.write("# the next version\n")
     return root
 
 
 @pytest.fixture(scope="session")
-def prefix(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
-    root = tmp_path_factory.mktemp("built")
-    machine = Machine(root, root / "opt/plexus", sources)
-    machine.install()
+def prefix(shared: Path, sources: Path) -> Path:
+    """Where an environment is built, which takes seconds: one for all tests."""
+    machine = Machine(shared, shared / "opt/plexus", sources)
+    with FileLock(shared / "lock"):
+        machine.install()
     return machine.prefix
 
 
@@ -140,9 +153,9 @@ def test_all_launchers_are_placed_where_no_other_vendor_is(machine):
 
 def test_a_second_run_changes_nothing_and_says_so(machine):
     machine.install("--conf-dir", str(machine.conf_dir))
-    before = tree(machine.root), tree(machine.prefix)
+    before = tree(machine.root), tree(machine.prefix / "versions")
     assert "nothing changed" in machine.install("--conf-dir", str(machine.conf_dir))
-    assert (tree(machine.root), tree(machine.prefix)) == before
+    assert (tree(machine.root), tree(machine.prefix / "versions")) == before
 
 
 def test_another_vendors_file_is_kept(machine):
@@ -188,13 +201,13 @@ def test_a_missing_package_is_named_and_nothing_is_changed_where_there_is_no_apt
     assert tree(fresh.root) == {}
 
 
-def test_a_half_built_version_is_built_again(machine):
-    machine.install()
-    version = (machine.prefix / "current").resolve()
-    (version / "complete").unlink()
-    shutil.rmtree(next(version.glob("lib/python*/site-packages/cni")))
-    machine.install()
-    assert machine.launch("plexus", CNI_COMMAND="VERSION").returncode == 0
+def test_a_half_built_version_is_built_again(fresh, prefix):
+    version = (prefix / "current").resolve().name
+    half_built = fresh.prefix / "versions" / version
+    shutil.copytree(prefix / "versions" / version / "bin", half_built / "bin", symlinks=True)
+    fresh.install()
+    assert (half_built / "complete").exists()
+    assert fresh.launch("plexus", CNI_COMMAND="VERSION").returncode == 0
 
 
 def test_the_configuration_is_written_only_when_asked_for(machine):
@@ -255,7 +268,7 @@ def test_launchers_run_while_versions_change_below_them(fresh, next_sources):
 
     def launch_without_end() -> None:
         nonlocal runs
-        while not finished.is_set():
+        while not finished.wait(0.02):
             process = fresh.launch("plexus-host-local", CNI_COMMAND="VERSION")
             runs += 1
             if process.returncode != 0 or process.stderr:
