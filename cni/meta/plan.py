@@ -17,7 +17,7 @@ from cni.meta.selection import NetworkSelection
 from cni.plugin.ledger import Entry
 from cni.spec import document, netconf
 from cni.spec.document import Document, lookup
-from cni.spec.errors import InvalidConfiguration, UnsupportedField
+from cni.spec.errors import CNIError, InvalidConfiguration, UnsupportedField
 from cni.spec.model import IPAddress
 from cni.spec.netconf import NetConfList
 from cni.spec.request import Request
@@ -45,8 +45,17 @@ class Planned:
 def plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, source: Source) -> list[Planned]:
     """Decide on all attachments, the cluster network first.
 
-    Raises InvalidConfiguration, DecodingFailure, UnsupportedField, TryAgainLater.
+    Raises InvalidConfiguration, DecodingFailure, UnsupportedField, TryAgainLater, told with the pod.
     """
+    try:
+        return _plan(conf, request, identity, pod, source)
+    except CNIError as error:
+        if pod is None:
+            raise
+        raise error.within(f'pod "{pod.full_name}"') from error
+
+
+def _plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, source: Source) -> list[Planned]:
     wanted = list(_wanted(conf, pod, source))
     ifnames = _ifnames(wanted, request.ifname)
     _check_default_routes(wanted)
