@@ -1,1 +1,1 @@
-"""IP address management: host-local."""
+"""IP address management: host-local and static."""

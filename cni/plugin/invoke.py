@@ -24,6 +24,7 @@ BUILT_IN = {
     "veth": "delegates.veth",
     "ptp": "delegates.veth",
     "host-local": "ipam.host_local",
+    "static": "ipam.static",
 }
 """The modules that are plugins, by type; imported when called."""
 

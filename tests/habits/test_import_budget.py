@@ -51,8 +51,9 @@ def test_answering_version_imports_no_library(plugin: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("verb", ["ADD", "STATUS"])
-def test_host_local_imports_neither_netlink_nor_api(verb: str, tmp_path: Path):
-    assert not imported("host-local", verb, tmp_path) & (KERNEL | API)
+@pytest.mark.parametrize("plugin", ["host-local", "static"])
+def test_ipam_imports_neither_netlink_nor_api(plugin: str, verb: str, tmp_path: Path):
+    assert not imported(plugin, verb, tmp_path) & (KERNEL | API)
 
 
 @pytest.mark.parametrize("verb", ["DEL", "GC"])
@@ -60,6 +61,11 @@ def test_host_local_gives_back_without_any_models(verb: str, tmp_path: Path):
     imported("host-local", "ADD", tmp_path)  # so that there is something to give back
     assert not imported("host-local", verb, tmp_path) & (KERNEL | API | MODELS)
     assert not list(tmp_path.glob("n/10.0.0.*"))
+
+
+@pytest.mark.parametrize("verb", ["DEL", "GC"])
+def test_static_has_nothing_to_give_back_and_needs_no_models_for_that(verb: str, tmp_path: Path):
+    assert not imported("static", verb, tmp_path) & (KERNEL | API | MODELS)
 
 
 def test_the_protocol_imports_only_the_standard_library():

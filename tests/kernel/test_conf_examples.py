@@ -69,6 +69,7 @@ EXAMPLES_AND_PODS = [
     Example("isolated-namespaces", {"tenant/isolated": ["eth0", "net1", "net2"]}),
     Example("port-mappings", {"default/port-mapped": ["eth0"]}, needs=("portmap",), checked=False),
     Example("several-networks.yaml", {"default/several-networks": ["eth0", "net1", "backup0", "blue0"]}),
+    Example("static-addresses.yaml", {"default/database": ["eth0", "net1"], "default/replica": ["eth0", "net1"]}),
     Example("veth-routed.yaml", {"default/routed": ["eth0", "net1"]}),
 ]
 
@@ -201,6 +202,16 @@ def only(started: dict) -> tuple[Namespace, list[dict]]:
 def test_the_static_request_is_granted(start):
     _, rows = only(start("bridge-static-request.yaml"))
     assert (rows[1]["ips"], rows[1]["mac"]) == (["10.23.0.42/24"], "02:00:00:17:00:2a")
+
+
+def test_static_addresses_are_those_of_the_network_or_of_the_pod(start):
+    started = start("static-addresses.yaml")
+    assert {pod: rows[1]["ips"] for pod, (_, rows) in started.items()} == {
+        "default/database": ["10.33.0.10/24", "2001:db8:33::10/64"],
+        "default/replica": ["10.33.0.11/24"],
+    }
+    sandbox, _ = started["default/database"]
+    assert "10.0.0.0/8" in [route["dst"] for route in sandbox.routes()]
 
 
 def test_the_dual_stack_pod_has_an_address_of_each_family(start):

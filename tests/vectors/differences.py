@@ -1,9 +1,11 @@
 """Where we differ from the reference plugins on purpose, and why: the one place for it.
 
-`SKEL` is by case; `HOST_LOCAL` by case and step. Fields that are not listed must be as the reference has them, those
-that are must be exactly ours, and a listed field that no longer differs is an error too.
+`SKEL` is by case, `HOST_LOCAL` by case and step, `RAW_OUTPUT` the whole output by case. Fields that are not listed must
+be as the reference has them, those that are must be exactly ours, and a listed field that no longer differs is an error
+too.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,4 +114,23 @@ HOST_LOCAL: dict[str, dict[int, dict[str, Difference]]] = {
     "HE18": {0: INVALID},
     "HE20": {0: INVALID},
     "HE22-no-ipam": {0: INVALID},
+}
+
+
+def _error_object(code: int, msg: str, details: str) -> Difference:
+    error = {"cniVersion": "1.1.0", "code": code, "msg": msg, "details": details}
+    reason = "ours has the cniVersion that the specification wants, says what kind of failure it is, and where and why"
+    return Difference(json.dumps(error, indent=4), reason)
+
+
+RAW_OUTPUT: dict[str, Difference] = {
+    "R-static-env-badgw": _error_object(
+        4, "invalid gateway address: zz", "GATEWAY in CNI_ARGS must hold addresses [PLX-IPAM-REQUEST]"
+    ),
+    "R-static-rt-ips-nocidr": _error_object(
+        7,
+        "an entry in the 'ips' field is NOT in CIDR notation, got: '10.10.8.8'",
+        'runtimeConfig.ips[0]: write it with its prefix length, for example "192.0.2.10/24" [PLX-IPAM-REQUEST]',
+    ),
+    "R-static-no-ipam": _error_object(7, "IPAM config missing 'ipam' key", "ipam [PLX-IPAM-CONF]"),
 }
