@@ -81,7 +81,7 @@ missing_packages() {
 apt_update() {
     local attempt
     for attempt in {1..30}; do
-        apt-get -q update >&2 && return
+        apt-get -qq update >/dev/null && return
         say "apt-get update failed (attempt $attempt): another apt may be at work, trying again in 5 seconds" >&2
         sleep 5
     done
@@ -90,10 +90,10 @@ apt_update() {
 
 apt_install() {
     local -x DEBIAN_FRONTEND=noninteractive
-    local -a install=(apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@")
+    local -a install=(apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@")
     say "installing packages: $*"
     apt-cache show "$@" >/dev/null 2>&1 || apt_update
-    "${install[@]}" >&2 || { apt_update && "${install[@]}" >&2; }
+    "${install[@]}" >/dev/null || { apt_update && "${install[@]}" >/dev/null; }
 }
 
 # Arguments: COMMAND=PACKAGE...; stops before anything is changed where there is no apt.
