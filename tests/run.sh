@@ -9,15 +9,31 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/install.sh"
 
 ensure_tools() {
-    ensure_packages ip=iproute2 nft=nftables ping=iputils-ping shellcheck=shellcheck git=git
+    local -a needs=(ip=iproute2 nft=nftables ping=iputils-ping shellcheck=shellcheck git=git)
+    filters_vlans || [[ $(uname -m) != x86_64 ]] || needs+=(qemu-system-x86_64=qemu-system-x86)
+    if ((EUID)) || ! has_command apt-get; then
+        local missing
+        missing=$(missing_packages "${needs[@]}" | tr '\n' ' ')
+        [[ -z $missing ]] || say "tests will be skipped for want of: $missing(Debian's names)" >&2
+        return
+    fi
+    ensure_packages "${needs[@]}"
     # The reference plugins, which ours are compared with; they are not in PATH, so they are asked for by themselves.
-    [[ -x /usr/lib/cni/bridge ]] || ! has_command apt-get || apt_install containernetworking-plugins
+    [[ -x /usr/lib/cni/bridge ]] || apt_install containernetworking-plugins
+    # tests/vm fetches a kernel, and apt must know where from.
+    filters_vlans || apt-cache show linux-image-amd64 >/dev/null 2>&1 || apt_update
+}
+
+# Without these the kernel's VLAN tests need a machine of their own, see tests/vm.
+filters_vlans() {
+    unshare --net sh -c 'ip link add one type bridge vlan_filtering 1 && ip link add link one name two type vlan id 2' \
+        >/dev/null 2>&1
 }
 
 # Built anew when Python or a pinned version changes.
 ensure_environment() {
     local python wanted
-    python=$(find_python)
+    python=$(find_python) || die "there is no Python 3.11 or newer"
     wanted=$("$python" -VV && cat constraints.txt constraints-tests.txt pyproject.toml)
     [[ ! -e .venv/complete || $(<.venv/complete) != "$wanted" ]] || return 0
     say "building .venv with $python"

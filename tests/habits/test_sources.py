@@ -17,7 +17,7 @@ BINARY = (".png", ".gz")
 OURS = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 ERROR_ID = re.compile(r"\bPLX-[A-Z0-9]+(?:-[A-Z0-9]+)*\b")
-HOME = re.compile(r"/(?:root|work|home/\w+|Users/\w+)/\S*|/tmp/(?:dev|ref)\S*")
+HOME = re.compile(r"/(?:root/\.|work/|home/\w+/|Users/\w+/)\S*|/tmp/(?:dev|ref)\S*")
 
 
 def functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
