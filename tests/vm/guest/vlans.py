@@ -23,7 +23,7 @@ AUXDATA = struct.Struct("IIIHHHH")
 
 def memberships(host: Namespace, port: str) -> dict[int, str]:
     """The VLANs of a bridge's port, with their flags, as `bridge` shows them."""
-    return every_membership(host)[port]
+    return every_membership(host).get(port, {})
 
 
 def every_membership(host: Namespace, names: Mapping[str, str] = MappingProxyType({})) -> dict[str, dict[int, str]]:
