@@ -44,8 +44,9 @@ def add(request: Request) -> Result:
         if not conf.disable_container_interface:
             host.wait_up(port)
         if conf.ip_masq and leases.ips:
-            masquerade.apply(request, [ip.address for ip in leases.ips])
-            rollback.on_failure(masquerade.remove, request)
+            # Before the call: with iptables each family is a change of its own.
+            rollback.on_failure(masquerade.remove, request, [ip.address.ip for ip in leases.ips])
+            masquerade.apply(request, conf, [ip.address for ip in leases.ips])
 
         # Last, because everybody shares it: nothing may fail after somebody else has begun to rely on it.
         vlan_interface = _ensure_gateway(conf, host, bridge, leases, rollback)
@@ -66,7 +67,8 @@ def check(request: Request) -> None:
 def status(request: Request) -> None:
     """Raise PluginUnavailable unless an ADD would succeed."""
     conf = config.bridge(request)
-    if (conf.macspoofchk or conf.ip_masq) and not nft.is_installed():
+    masquerade.require_backend(request, conf)
+    if conf.macspoofchk and not nft.is_installed():
         raise PluginUnavailable(
             f'network "{request.network}" needs nftables, and nft is not installed', "install nftables"
         )

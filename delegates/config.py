@@ -5,7 +5,7 @@ from __future__ import annotations
 import pydantic
 
 from cni.spec import args, model, names, netconf, versions
-from cni.spec.errors import CNIError, InvalidConfiguration, UnsupportedField
+from cni.spec.errors import CNIError, InvalidConfiguration
 from cni.spec.model import Many, Model
 from cni.spec.request import Request
 from cni.spec.result import DNS
@@ -14,7 +14,7 @@ from delegates import mac
 MAX_VID = 4094
 MIN_MTU, MAX_MTU = 68, 65535
 """What the kernel's drivers for bridge and veth take."""
-NFT_BACKENDS = ("", "auto", "nftables")
+NFTABLES, IPTABLES, AUTO = "nftables", "iptables", "auto"
 
 
 class VlanTrunk(Model):
@@ -66,6 +66,8 @@ class AttachmentConf(Model):
 
     ip_masq: bool = False
     ip_masq_backend: str = ""
+    """What makes the rules; "" for nftables."""
+
     mtu: int = 0
     """Bytes; 0 for the kernel's default."""
 
@@ -147,7 +149,7 @@ class BridgeConf(AttachmentConf):
 
 
 def bridge(request: Request) -> BridgeConf:
-    """Read and check the configuration of a bridge. Raises InvalidConfiguration, UnsupportedField."""
+    """Read and check the configuration of a bridge. Raises InvalidConfiguration."""
     conf = model.parse(BridgeConf, request.conf, _what(request))
     layer3 = bool(netconf.ipam_type(request.conf))
     if layer3 and conf.disable_container_interface:
@@ -169,7 +171,7 @@ def bridge(request: Request) -> BridgeConf:
 
 
 def veth(request: Request) -> VethConf:
-    """Read and check the configuration of a veth. Raises InvalidConfiguration, UnsupportedField."""
+    """Read and check the configuration of a veth. Raises InvalidConfiguration."""
     conf = model.parse(VethConf, request.conf, _what(request))
     if not netconf.ipam_type(request.conf):
         raise InvalidConfiguration(
@@ -208,15 +210,11 @@ def _check_masquerade(conf: AttachmentConf, request: Request) -> None:
     if not conf.ip_masq or not netconf.ipam_type(request.conf):
         return
     backend = conf.ip_masq_backend
-    if backend == "iptables":
-        raise UnsupportedField(
-            f'could not masquerade: `ipMasqBackend` is "{backend}"',
-            'plexus masquerades with nftables: remove the key, or write "nftables"',
-            id="PLX-MASQ-BACKEND",
-        )
-    if backend not in NFT_BACKENDS:
+    if backend not in ("", NFTABLES, IPTABLES, AUTO):
         raise InvalidConfiguration(
-            f'unknown ipmasq backend "{backend}"', '`ipMasqBackend` may be "nftables"', id="PLX-MASQ-BACKEND"
+            f'unknown ipmasq backend "{backend}"',
+            f'`ipMasqBackend` may be "{NFTABLES}", "{IPTABLES}" or "{AUTO}"',
+            id="PLX-MASQ-BACKEND",
         )
 
 

@@ -11,7 +11,7 @@ from cni.linux import nft
 from cni.linux.links import Links
 from cni.plugin.rollback import Teardown
 from cni.spec.request import Request
-from delegates import host_veth, ipam, masquerade, spoofcheck
+from delegates import host_veth, ipam, masquerade_iptables, masquerade_nft, spoofcheck
 
 
 def delete(request: Request) -> None:
@@ -20,6 +20,8 @@ def delete(request: Request) -> None:
     Raises one CNIError that names each failure.
     """
     teardown = Teardown()
+    with teardown.step():
+        masquerade_iptables.remove(request)  # first: the interface's addresses tell which rules are its own
     with teardown.step():
         host_veth.delete(request)
     with teardown.step():
@@ -42,13 +44,15 @@ def gc(request: Request) -> None:
     with teardown.step():
         _collect_rules(request.network, valid)
     with teardown.step():
+        masquerade_iptables.collect(request.network, valid)
+    with teardown.step():
         ipam.delegate(request)
     teardown.finish(f'could not collect the garbage of network "{request.network}"')
 
 
 def _delete_rules(request: Request) -> None:
-    rules = nft.rules(masquerade.CHECKS, spoofcheck.PREROUTING)
-    commands = masquerade.removal(rules, request) + spoofcheck.removal(rules, request)
+    rules = nft.rules(masquerade_nft.CHECKS, spoofcheck.PREROUTING)
+    commands = masquerade_nft.removal(rules, request) + spoofcheck.removal(rules, request)
     if commands:
         nft.apply(f'remove the nftables rules of "{request.ifname}" on network "{request.network}"', commands)
 
@@ -63,9 +67,9 @@ def _collect_links(network: str, valid: Collection[tuple[str, str]], teardown: T
 
 
 def _collect_rules(network: str, valid: Collection[tuple[str, str]]) -> None:
-    rules = nft.rules(masquerade.CHECKS, spoofcheck.PREROUTING)
+    rules = nft.rules(masquerade_nft.CHECKS, spoofcheck.PREROUTING)
     with Links() as host:
         present = {link.name for link in host.every("veth")}
-    commands = masquerade.garbage(rules, network, valid) + spoofcheck.garbage(rules, present, valid)
+    commands = masquerade_nft.garbage(rules, network, valid) + spoofcheck.garbage(rules, present, valid)
     if commands:
         nft.apply(f'remove the nftables rules of network "{network}" that nobody needs', commands)

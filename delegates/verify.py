@@ -15,7 +15,7 @@ from cni.spec.errors import CheckFailed
 from cni.spec.model import IPInterface
 from cni.spec.request import Request
 from cni.spec.result import Interface, IPConfig, Result, Route
-from delegates import addressing, gateway, host_veth, ipam, masquerade, spoofcheck
+from delegates import addressing, gateway, host_veth, ipam, masquerade, masquerade_nft, spoofcheck
 from delegates.config import AttachmentConf, BridgeConf, VethConf
 
 
@@ -55,7 +55,7 @@ def bridge(request: Request, conf: BridgeConf, result: Result, wanted: Iterable[
         _compare_port(differences, conf, port, found)
         if port and wanted:
             differences.expect_all(f'VLANs of port "{port.name}"', wanted, vlan.every(host, port))
-        _compare_inside(differences, request, conf, result, inside)
+        _compare_inside(differences, request, result, inside)
         if inside.link and not conf.disable_container_interface:
             differences.expect(f'state of "{inside.link.name}"', "up", _state(inside.link))
         ours = _own_ips(request, result)
@@ -68,7 +68,7 @@ def veth(request: Request, conf: VethConf, result: Result) -> None:
     """Raise CheckFailed unless the attachment by a veth is as ADD left it."""
     with _comparing(request) as differences, netns.opened(request.netns) as sandbox, Links() as host:
         outside, inside = _ends(request, result, host, sandbox)
-        _compare_inside(differences, request, conf, result, inside)
+        _compare_inside(differences, request, result, inside)
         if inside.link:
             differences.expect(f'state of "{inside.link.name}"', "up", _state(inside.link))
         ours = _own_ips(request, result)
@@ -113,9 +113,7 @@ def _look(ifname: str, outside: Link | None) -> Inside:
         return Inside(link=link, addresses=tuple(found), routes=tuple(every_route))
 
 
-def _compare_inside(
-    differences: Differences, request: Request, conf: AttachmentConf, result: Result, inside: Inside
-) -> None:
+def _compare_inside(differences: Differences, request: Request, result: Result, inside: Inside) -> None:
     entry = _own_entry(request, result)
     where = f'interface "{request.ifname}" in prevResult'
     others = [other.sandbox for other in result.interfaces if other.name == request.ifname]
@@ -212,7 +210,7 @@ def _compare_rules(
     masqueraded = conf.ip_masq and ips
     if not masqueraded and not spoof_checked:
         return
-    rules = nft.rules(masquerade.CHECKS, spoofcheck.PREROUTING)
+    rules = nft.rules(masquerade_nft.CHECKS, spoofcheck.PREROUTING)
     if masqueraded:
         expected = (str(ip.address.ip) for ip in ips)
         differences.expect_all("masqueraded addresses", expected, masquerade.sources(rules, request))

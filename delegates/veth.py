@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 
-from cni.linux import addresses, netns, nft, routes
+from cni.linux import addresses, netns, routes
 from cni.linux.link import Link
 from cni.linux.links import Links
 from cni.plugin.rollback import Rollback
-from cni.spec.errors import InvalidConfiguration, PluginUnavailable
+from cni.spec.errors import InvalidConfiguration
 from cni.spec.model import IPAddress
 from cni.spec.request import Request
 from cni.spec.result import IPConfig, Result
@@ -40,8 +40,9 @@ def add(request: Request) -> Result:
         inside = _configure(request, sandbox, leases, rollback)
         _route(host, outside, leases)
         if conf.ip_masq:
-            masquerade.apply(request, [ip.address for ip in leases.ips])
-            rollback.on_failure(masquerade.remove, request)
+            # Before the call: with iptables each family is a change of its own.
+            rollback.on_failure(masquerade.remove, request, [ip.address.ip for ip in leases.ips])
+            masquerade.apply(request, conf, [ip.address for ip in leases.ips])
         made = (interface.described(host.refresh(outside)), interface.described(inside, request.netns))
         rollback.commit()
     return addressing.after(earlier, leases.replace(interfaces=made, dns=addressing.dns(conf, leases)))
@@ -54,11 +55,7 @@ def check(request: Request) -> None:
 
 def status(request: Request) -> None:
     """Raise PluginUnavailable unless an ADD would succeed."""
-    conf = config.veth(request)
-    if conf.ip_masq and not nft.is_installed():
-        raise PluginUnavailable(
-            f'network "{request.network}" needs nftables, and nft is not installed', "install nftables"
-        )
+    masquerade.require_backend(request, config.veth(request))
     ipam.delegate(request)
 
 

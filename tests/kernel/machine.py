@@ -118,7 +118,9 @@ class Namespace:
         """What a failed ADD must not change: links, addresses, routes, rules; `without` one link itself."""
         links = self.ip_json("-d addr")
         rules = [entry for entry in self.nft() if "rule" in entry and entry["rule"]["chain"] != "postrouting"]
-        chains = [entry for entry in self.nft() if entry.get("chain", {}).get("name", "").startswith("cni-br")]
+        chains = [
+            entry for entry in self.nft() if entry.get("chain", {}).get("name", "").startswith(("cni-br", "CNI-"))
+        ]
         return {
             "links": sorted(link["ifname"] for link in links if link["ifname"] != without),
             "addresses": {

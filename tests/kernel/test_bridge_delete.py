@@ -223,7 +223,7 @@ def test_gc_is_passed_on_to_ipam(runtime: Runtime, fake_ipam: FakeIpam):
 
 def test_nothing_needs_nft_where_nothing_is_masqueraded(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
     conf = runtime.conf(isGateway=True, ipam=runtime.ipam(V4))
-    monkeypatch.setattr("cni.linux.nft.SYSTEM_PATH", "/nonexistent")
+    monkeypatch.setattr("cni.linux.program.SYSTEM_PATH", "/nonexistent")
     monkeypatch.setenv("PATH", "/nonexistent")
 
     runtime.add(conf)

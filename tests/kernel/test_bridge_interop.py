@@ -1,33 +1,21 @@
 """Upgrade and way back with containers running: the reference plugins undo what ours did, and ours what they did."""
 
 import json
-import os
-import re
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import REFERENCE, Runtime
+from machine import Runtime
+from reference_plugins import Reference, knows_nftables
 
 from cni.spec import convert
 from cni.spec.result import Result
 
 V4, V6 = "10.1.2.0/24", "fd00:1::/64"
-SINCE_NFT = (1, 6)
-
-
-def reference_version() -> tuple[int, ...]:
-    """What the reference plugins say of themselves: those before 1.6 cannot masquerade with nftables."""
-    banner = subprocess.run([f"{REFERENCE}/bridge"], env={}, capture_output=True, text=True, check=False).stderr
-    found = re.search(r"v(\d+)\.(\d+)", banner)
-    return tuple(int(part) for part in found.groups()) if found else ()
 
 
 def attachments() -> list[tuple[str, tuple[str, ...], dict[str, Any]]]:
     """Delegate, subnets, other keys: what the reference plugins that are here can do."""
-    has_reference = Path(REFERENCE, "bridge").is_file()
     masquerade = {"ipMasq": True, "ipMasqBackend": "nftables"}
     known = [
         ("bridge", (V4,), {}),
@@ -37,38 +25,7 @@ def attachments() -> list[tuple[str, tuple[str, ...], dict[str, Any]]]:
         ("ptp", (V4, V6), {}),
     ]
     newer = [("bridge", (V4, V6), {"isGateway": True} | masquerade), ("ptp", (V4,), masquerade)]
-    return known + (newer if has_reference and reference_version() >= SINCE_NFT else [])
-
-
-class Reference:
-    """The reference plugins, executed in the host's namespace."""
-
-    def __init__(self, runtime: Runtime, directory: str) -> None:
-        self.runtime = runtime
-        self.directory = directory
-
-    def call(self, command: str, conf: dict[str, Any], ifname: str = "eth0") -> str:
-        env = {
-            "PATH": os.environ["PATH"],
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": self.runtime.container_id,
-            "CNI_NETNS": self.runtime.sandbox.path,
-            "CNI_IFNAME": ifname,
-            "CNI_PATH": self.directory,
-        }
-        done = subprocess.run(
-            ["nsenter", f"--net={self.runtime.host.path}", f"{self.directory}/{self.runtime.kind}"],
-            env=env,
-            input=json.dumps(conf),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout or done.stderr
-        return done.stdout
-
-    def add(self, conf: dict[str, Any]) -> Result:
-        return convert.decode(json.loads(self.call("ADD", conf)), conf["cniVersion"])
+    return known + (newer if knows_nftables() else [])
 
 
 @pytest.fixture(params=attachments(), ids=str)

@@ -8,10 +8,11 @@ import pytest
 
 from cni.linux.nft import Chain, Rule
 from cni.spec.request import Request
-from delegates import host_veth, masquerade, spoofcheck
+from delegates import host_veth, masquerade_iptables, masquerade_nft, spoofcheck
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "hashes.json").read_text())["cases"]
 COMMENTS = [case for case in VECTORS if case["kind"] == "nft-comment-hash"]
+CHAINS = [case for case in VECTORS if case["kind"] == "iptables-masq-chain"]
 
 
 def request(network: str = "net", container_id: str = "c1", ifname: str = "eth0") -> Request:
@@ -41,16 +42,26 @@ def test_the_mark_fits_and_stays_distinct_however_long_the_names(length: int):
 
 @pytest.mark.parametrize("case", COMMENTS, ids=lambda case: case["network"])
 def test_rules_carry_the_hash_of_the_reference(case: dict[str, str]):
-    told = masquerade.comment(case["network"], case["ifname"], case["id"])
+    told = masquerade_nft.comment(case["network"], case["ifname"], case["id"])
 
     assert told.startswith(f"{case['out']}, net: {case['network']}, if: {case['ifname']}, id: {case['id']}")
 
 
 def test_a_comment_is_cut_to_what_the_kernel_keeps():
-    told = masquerade.comment("net", "eth0", "c" * 200)
+    told = masquerade_nft.comment("net", "eth0", "c" * 200)
 
     assert len(told) == 128
     assert told.endswith(", id: " + "c" * 69)
+
+
+@pytest.mark.parametrize("case", CHAINS, ids=lambda case: case["network"])
+def test_the_chain_of_a_container_is_that_of_the_reference(case: dict[str, str]):
+    assert masquerade_iptables.chain_name(case["network"], case["id"]) == case["out"]
+
+
+def test_the_remark_on_a_containers_chain_is_that_of_the_reference_as_far_as_it_fits():
+    assert masquerade_iptables.comment("net", "c1") == 'name: "net" id: "c1"'
+    assert len(masquerade_iptables.comment("n" * 200, "c" * 64)) == 255
 
 
 def rule(chain: Chain, comment: str, handle: int = 1, ifname: str = "") -> Rule:
@@ -59,18 +70,20 @@ def rule(chain: Chain, comment: str, handle: int = 1, ifname: str = "") -> Rule:
 
 
 def test_one_attachments_rules_are_told_from_anothers_with_the_same_address():
-    rules = [rule(masquerade.CHECKS, masquerade.comment("unit-test", "eth0", name), n) for n, name in enumerate("ab")]
+    rules = [
+        rule(masquerade_nft.CHECKS, masquerade_nft.comment("unit-test", "eth0", name), n) for n, name in enumerate("ab")
+    ]
 
-    [command] = masquerade.removal(rules, request("unit-test", "b"))
+    [command] = masquerade_nft.removal(rules, request("unit-test", "b"))
 
     assert command["delete"]["rule"]["handle"] == 1
 
 
 def test_garbage_is_what_the_network_has_of_attachments_that_are_not_valid():
     owners = [("net", "eth0", "c1"), ("net", "eth0", "c2"), ("other", "eth0", "c2"), ("net", "net1", "c1")]
-    rules = [rule(masquerade.CHECKS, masquerade.comment(*owner), handle) for handle, owner in enumerate(owners)]
+    rules = [rule(masquerade_nft.CHECKS, masquerade_nft.comment(*owner), handle) for handle, owner in enumerate(owners)]
 
-    commands = masquerade.garbage(rules, "net", [("c1", "eth0")])
+    commands = masquerade_nft.garbage(rules, "net", [("c1", "eth0")])
 
     assert [command["delete"]["rule"]["handle"] for command in commands] == [1, 3]
 
