@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 
 from cni.linux import netns, nft, vlan
@@ -11,18 +10,27 @@ from cni.linux.links import Links
 from cni.linux.vlan import Membership
 from cni.plugin.rollback import Rollback
 from cni.spec import netconf
-from cni.spec.errors import KernelFailure, PluginUnavailable, UnsupportedField
+from cni.spec.errors import PluginUnavailable
 from cni.spec.request import Request
 from cni.spec.result import Result
-from delegates import addressing, config, gateway, host_veth, interface, ipam, masquerade, spoofcheck, teardown, verify
+from delegates import (
+    addressing,
+    config,
+    gateway,
+    host_bridge,
+    host_veth,
+    interface,
+    ipam,
+    masquerade,
+    spoofcheck,
+    teardown,
+    verify,
+)
 from delegates.config import BridgeConf
 
 INSIDE = 2
 """Index in our result of the sandbox's interface, after the bridge and the host's end."""
 DEFAULT_VID = 1
-
-delete = teardown.delete
-gc = teardown.gc
 
 
 def add(request: Request) -> Result:
@@ -32,8 +40,8 @@ def add(request: Request) -> Result:
     mac = config.requested_mac(conf, request, strict_args=True)
     earlier = request.prev_result
     with netns.opened(request.netns) as sandbox, Links() as host, Rollback() as rollback:
-        bridge = _ensure_bridge(host, conf)  # shared by every attachment: never rolled back
-        port = _plug(request, conf, host, bridge, sandbox, mac, rollback)
+        bridge, port = _plug(request, conf, host, sandbox, mac, rollback)
+        _set_up_port(request, conf, host, port)
         if conf.macspoofchk:
             own_mac = mac or netns.enter(sandbox, functools.partial(interface.read, request.ifname)).mac
             spoofcheck.apply(request, port.name, own_mac)
@@ -58,6 +66,16 @@ def add(request: Request) -> Result:
     return addressing.after(earlier, ours)
 
 
+def delete(request: Request) -> None:
+    """Undo the attachment, whatever is left of it. Raises one CNIError that names each failure."""
+    teardown.delete(request, unwanted_bridge=config.unwanted_bridge(request))
+
+
+def gc(request: Request) -> None:
+    """Undo what is left of attachments that are not valid. Raises one CNIError that names each failure."""
+    teardown.gc(request, unwanted_bridge=config.unwanted_bridge(request))
+
+
 def check(request: Request) -> None:
     """Raise CheckFailed, which lists every difference, unless all is as ADD left it."""
     conf = config.bridge(request)
@@ -67,6 +85,7 @@ def check(request: Request) -> None:
 def status(request: Request) -> None:
     """Raise PluginUnavailable unless an ADD would succeed."""
     conf = config.bridge(request)
+    host_bridge.require(conf)
     masquerade.require_backend(request, conf)
     if conf.macspoofchk and not nft.is_installed():
         raise PluginUnavailable(
@@ -83,46 +102,34 @@ def memberships(conf: BridgeConf) -> list[Membership]:
     return [Membership(native, native=True), *(Membership(vid) for vid in conf.trunk if vid != native)]
 
 
-def _ensure_bridge(host: Links, conf: BridgeConf) -> Link:
-    try:
-        bridge = host.ensure_bridge(
-            conf.bridge, mtu=conf.mtu, promisc=conf.promisc_mode, vlan_filtering=conf.vlan_filtering
-        )
-    except KernelFailure as error:
-        if conf.vlan_filtering and error.errno == errno.EOPNOTSUPP:
-            reason = "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)"
-            raise _no_vlans(conf, reason) from error
-        raise
-    if conf.vlan_filtering and not bridge.vlan_filtering:
-        raise _no_vlans(
-            conf,
-            "the bridge exists and does not keep VLANs apart; to have it do so for all its ports:"
-            f" ip link set dev {conf.bridge} type bridge vlan_filtering 1",
-        )
-    return bridge
-
-
-def _no_vlans(conf: BridgeConf, reason: str) -> UnsupportedField:
-    asked = f"`vlan` is {conf.vlan}" if conf.vlan else "`vlanTrunk` is set"
-    return UnsupportedField(f'could not use VLANs on bridge "{conf.bridge}": {asked}', reason, id="PLX-BRIDGE-VLAN")
-
-
 def _plug(
-    request: Request, conf: BridgeConf, host: Links, bridge: Link, sandbox: int, mac: str, rollback: Rollback
-) -> Link:
-    """Create the pair, one end in the sandbox and down, the other a port of the bridge."""
-    make = functools.partial(
-        host.add_veth, peer=request.ifname, peer_netns=sandbox, peer_mac=mac, mtu=conf.mtu, master=bridge
-    )
-    name = host_veth.create(request, host, make)
-    rollback.on_failure(host.delete_named, name)
-    port = host.get(name)
-    alias = host_veth.alias(request)
-    host.set_port(port, alias=alias, hairpin=conf.hairpin_mode, isolated=conf.port_isolation)
+    request: Request, conf: BridgeConf, host: Links, sandbox: int, mac: str, rollback: Rollback
+) -> tuple[Link, Link]:
+    """Create the pair, one end in the sandbox and down, the other a port of the bridge, which is made if it must be."""
+    if conf.remove_bridge:
+        rollback.on_failure(host_bridge.remove_unused, conf.bridge)
+    with netns.exclusive():  # nobody else may find the bridge without ports until it has ours
+        bridge = host_bridge.ensure(host, conf)  # shared by every attachment: never rolled back unless told to
+        outside, inside = host_bridge.sizes(bridge, conf)
+        make = functools.partial(
+            host.add_veth,
+            peer=request.ifname,
+            peer_netns=sandbox,
+            peer_mac=mac,
+            mtu=outside,
+            peer_mtu=inside,
+            master=bridge,
+        )
+        name = host_veth.create(request, host, make)
+        rollback.on_failure(host.delete_named, name)
+    return bridge, host.get(name)
+
+
+def _set_up_port(request: Request, conf: BridgeConf, host: Links, port: Link) -> None:
+    host.set_port(port, alias=host_veth.alias(request), hairpin=conf.hairpin_mode, isolated=conf.port_isolation)
     host.refuse_router_advertisements(port)
     if wanted := memberships(conf):
         vlan.replace(host, port, wanted, keep_present=conf.preserve_default_vlan)
-    return port
 
 
 def _lease(request: Request, conf: BridgeConf, rollback: Rollback) -> Result:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pydantic
 
 from cni.spec import args, model, names, netconf, versions
+from cni.spec.document import lookup
 from cni.spec.errors import CNIError, InvalidConfiguration
 from cni.spec.model import Many, Model
 from cni.spec.request import Request
@@ -69,7 +72,7 @@ class AttachmentConf(Model):
     """What makes the rules; "" for nftables."""
 
     mtu: int = 0
-    """Bytes; 0 for the kernel's default."""
+    """Bytes; 0 for the bridge's, or the kernel's default."""
 
     dns: DNS | None = None
     args: Args = Args()
@@ -96,6 +99,12 @@ class BridgeConf(AttachmentConf):
     """What `bridge` reads."""
 
     bridge: str = "cni0"
+    create_bridge: bool = True
+    """Whether the bridge is made where it is missing."""
+
+    remove_bridge: bool = False
+    """Whether a bridge that we made goes with its last port."""
+
     is_gateway: bool = False
     is_default_gateway: bool = False
     force_address: bool = False
@@ -168,6 +177,15 @@ def bridge(request: Request) -> BridgeConf:
         _check_gateway_name(conf)
     _check_masquerade(conf, request)
     return conf
+
+
+def unwanted_bridge(request: Request) -> str:
+    """The bridge that is to go with its last port; "" for none, also where the configuration has become unreadable."""
+    with contextlib.suppress(InvalidConfiguration):
+        keys = {key: lookup(request.conf, key) for key in ("bridge", "removeBridge")}
+        conf = model.parse(BridgeConf, keys, _what(request))
+        return conf.bridge if conf.remove_bridge else ""
+    return ""
 
 
 def veth(request: Request) -> VethConf:

@@ -11,11 +11,13 @@ from cni.linux import nft
 from cni.linux.links import Links
 from cni.plugin.rollback import Teardown
 from cni.spec.request import Request
-from delegates import host_veth, ipam, masquerade_iptables, masquerade_nft, spoofcheck
+from delegates import host_bridge, host_veth, ipam, masquerade_iptables, masquerade_nft, spoofcheck
 
 
-def delete(request: Request) -> None:
+def delete(request: Request, *, unwanted_bridge: str = "") -> None:
     """Remove the attachment's links and rules and release its addresses, trying all of it whatever fails.
+
+    The unwanted bridge goes too, unless it is anybody else's.
 
     Raises one CNIError that names each failure.
     """
@@ -26,14 +28,18 @@ def delete(request: Request) -> None:
         host_veth.delete(request)
     with teardown.step():
         _delete_rules(request)
+    with teardown.step():
+        _remove_bridge(unwanted_bridge)
     # Last: an address may be given to somebody else only when nothing here uses it any more.
     with teardown.step():
         ipam.delete(request)
     teardown.finish(f'could not detach "{request.ifname}" from network "{request.network}"')
 
 
-def gc(request: Request) -> None:
+def gc(request: Request, *, unwanted_bridge: str = "") -> None:
     """Remove the links, rules and leases of the network's attachments that are not valid, trying all of it.
+
+    The unwanted bridge goes too, unless it is anybody's.
 
     Raises one CNIError that names each failure.
     """
@@ -46,6 +52,8 @@ def gc(request: Request) -> None:
     with teardown.step():
         masquerade_iptables.collect(request.network, valid)
     with teardown.step():
+        _remove_bridge(unwanted_bridge)
+    with teardown.step():
         ipam.delegate(request)
     teardown.finish(f'could not collect the garbage of network "{request.network}"')
 
@@ -55,6 +63,11 @@ def _delete_rules(request: Request) -> None:
     commands = masquerade_nft.removal(rules, request) + spoofcheck.removal(rules, request)
     if commands:
         nft.apply(f'remove the nftables rules of "{request.ifname}" on network "{request.network}"', commands)
+
+
+def _remove_bridge(name: str) -> None:
+    if name:
+        host_bridge.remove_unused(name)
 
 
 def _collect_links(network: str, valid: Collection[tuple[str, str]], teardown: Teardown) -> None:

@@ -160,7 +160,7 @@ def _compare_port(differences: Differences, conf: BridgeConf, port: Link | None,
     if port.master:
         differences.expect(f"hairpin mode of {what}", conf.hairpin_mode, port.hairpin)
         differences.expect(f"isolation of {what}", conf.port_isolation, port.isolated)
-    if conf.mtu:
+    if port.mtu < conf.mtu:  # it is the bridge's where that is larger
         differences.expect(f"MTU of {what}", conf.mtu, port.mtu)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 IFF_UP = 0x1
 IFF_PROMISC = 0x100
+IFF_LOWER_UP = 0x10000
 """From <linux/if.h>."""
 NO_MAC = "00:00:00:00:00:00"
 """What a bridge without ports reports."""
@@ -28,6 +29,9 @@ class Link:
 
     operstate: str
     """Whether it carries traffic, "UP" or, for example, "LOWERLAYERDOWN"."""
+
+    carrier: bool
+    """Whether it is connected to anything, a bridge to ports that are up; known sooner than `operstate`."""
 
     promisc: bool
     txqueuelen: int
@@ -61,6 +65,7 @@ def decode(message: Any) -> Link:
         mtu=attributes.get("IFLA_MTU", 0),
         up=bool(message["flags"] & IFF_UP),
         operstate=attributes.get("IFLA_OPERSTATE", "UNKNOWN"),
+        carrier=bool(message["flags"] & IFF_LOWER_UP),
         promisc=bool(message["flags"] & IFF_PROMISC),
         txqueuelen=attributes.get("IFLA_TXQLEN", 0),
         alias=attributes.get("IFLA_IFALIAS", ""),

@@ -11,9 +11,13 @@ from typing import Any, Self
 from cni.linux import kernel, link, sysctl
 from cni.linux.kernel import already_gone
 from cni.linux.link import IFF_PROMISC, Link
-from cni.spec.errors import InvalidConfiguration, KernelFailure
+from cni.spec.errors import KernelFailure
 
 DUMP_TRIES = 10
+MAX_MTU = 65535
+"""Of a bridge."""
+AF_BRIDGE = 7
+"""From <linux/socket.h>: asked for links of this family, the kernel shows ports of bridges only."""
 TXQUEUELEN = 1000
 """Packets a queueing discipline on the link may hold, if it is given one; the kernel's own default for hardware."""
 POLLS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.7, 1.0)
@@ -77,36 +81,72 @@ class Links:
                 continue
         raise KernelFailure(f"could not {what}", f"the answer changed {DUMP_TRIES} times while it was being read")
 
-    def ensure_bridge(self, name: str, *, mtu: int, promisc: bool, vlan_filtering: bool) -> Link:
-        """The bridge of that name, created (with `mtu`, 0 for the kernel's default) where it is missing, and up.
+    def create_bridge(self, name: str, *, alias: str, mtu: int = 0, vlan_filtering: bool = False) -> Link:
+        """Create a bridge, up, with an MTU that stays (0 for the kernel's default, which follows the ports').
 
-        Raises InvalidConfiguration when another kind of link has that name.
+        Where somebody was quicker, theirs is returned as it is.
         """
-        bridge = self.find(name) or self._create_bridge(name, mtu, vlan_filtering)
-        if bridge.kind != "bridge":
-            raise InvalidConfiguration(
-                f'failed to create bridge "{name}": "{name}" already exists but is not a bridge',
-                f'it is a link of type "{bridge.kind or "hardware"}": name another `bridge`, or remove it',
-                id="PLX-BRIDGE-TYPE",
-            )
-        if promisc and not bridge.promisc:
-            flags = {"flags": IFF_PROMISC, "change": IFF_PROMISC}
-            self._set(f'set promiscuous mode on bridge "{name}"', bridge, **flags)
-        self.refuse_router_advertisements(bridge)
-        if not bridge.up:
-            self.set_up(bridge)
-        return bridge
+        filtering = {"br_vlan_filtering": 1} if vlan_filtering else {}
+        what = f'create bridge "{name}"' + (" with VLAN filtering" if vlan_filtering else "")
+        try:
+            kernel.change(what, self.netlink.link, "add", ifname=name, kind="bridge", **filtering)
+        except KernelFailure as error:
+            if error.errno != errno.EEXIST:
+                raise
+            return self.get(name)
+        made = self.get(name)
+        try:
+            # Not with the message that creates it: only an MTU that is changed later does the kernel take for a wish.
+            self._set(f'set up bridge "{name}"', made, ifalias=alias, state="up", **({"mtu": mtu} if mtu else {}))
+        except KernelFailure:
+            self.delete(made)
+            raise
+        return self.refresh(made)
+
+    def keep_mtu(self, bridge: Link) -> None:
+        """Have the bridge keep its MTU, instead of its ports' lowest, which a kernel gives it if nobody chose one.
+
+        A choice counts when it is a change; one byte up and back is too short for anybody to send such a frame.
+        """
+        detour = bridge.mtu + (1 if bridge.mtu < MAX_MTU else -1)
+        what = f'have bridge "{bridge.name}" keep its MTU of {bridge.mtu}'
+        self._set(what, bridge, mtu=detour)
+        try:
+            self._set(what, bridge, mtu=bridge.mtu)
+        except KernelFailure:
+            self._set(what, bridge, mtu=bridge.mtu)
+            raise
+
+    def ports(self, bridge: Link) -> list[str]:
+        """The names of the bridge's ports."""
+        messages = self.dump(f'list the ports of bridge "{bridge.name}"', self.netlink.get_links, family=AF_BRIDGE)
+        found = [dict(message["attrs"]) for message in messages if message["index"] != bridge.index]
+        return [port["IFLA_IFNAME"] for port in found if port.get("IFLA_MASTER") == bridge.index]
+
+    def set_promisc(self, wanted: Link) -> None:
+        """Have the link receive all frames, whoever they are for."""
+        flags = {"flags": IFF_PROMISC, "change": IFF_PROMISC}
+        self._set(f'set promiscuous mode on link "{wanted.name}"', wanted, **flags)
 
     def add_veth(
-        self, name: str, *, peer: str, peer_netns: int, peer_mac: str = "", mtu: int = 0, master: Link | None = None
+        self,
+        name: str,
+        *,
+        peer: str,
+        peer_netns: int,
+        peer_mac: str = "",
+        mtu: int = 0,
+        peer_mtu: int = 0,
+        master: Link | None = None,
     ) -> None:
         """Create a veth, up and a port of `master`; its peer is in the namespace of the descriptor `peer_netns`.
 
         One message makes all of it, so that there is nothing to undo where the kernel refuses. An `errno` of EEXIST
-        means that either name is taken.
+        means that either name is taken. The peer has the same `mtu` unless it has its own.
         """
         size = {"mtu": mtu} if mtu else {}
-        other = {"ifname": peer, "net_ns_fd": peer_netns} | size | ({"address": peer_mac} if peer_mac else {})
+        peer_size = {"mtu": peer_mtu} if peer_mtu else size
+        other = {"ifname": peer, "net_ns_fd": peer_netns} | peer_size | ({"address": peer_mac} if peer_mac else {})
         port = {"master": master.index} if master else {}
         kernel.change(
             f'create interface "{peer}", with the other end "{name}"',
@@ -177,17 +217,6 @@ class Links:
                 return None
             raise
         return link.decode(found[0])
-
-    def _create_bridge(self, name: str, mtu: int, vlan_filtering: bool) -> Link:
-        size = {"mtu": mtu} if mtu else {}
-        filtering = {"br_vlan_filtering": 1} if vlan_filtering else {}
-        what = f'create bridge "{name}"' + (" with VLAN filtering" if vlan_filtering else "")
-        try:
-            kernel.change(what, self.netlink.link, "add", ifname=name, kind="bridge", state="up", **size, **filtering)
-        except KernelFailure as error:
-            if error.errno != errno.EEXIST:  # another ADD was quicker
-                raise
-        return self.get(name)
 
     def _set(self, what: str, wanted: Link, **changes: Any) -> None:
         kernel.change(what, self.netlink.link, "set", index=wanted.index, **changes)

@@ -73,6 +73,17 @@ def opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Keep out whoever else asks for the same, in any process or thread, in the namespace that this thread is in.
+
+    For what takes more than one message to the kernel and must not be seen half done; waits as long as it takes.
+    """
+    with opened(OWN) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
 def run_inside(path: str, work: Callable[[], T]) -> T:
     """Do `work` in the namespace at `path` and return what it returns, or raise what it raises.
 

@@ -44,6 +44,9 @@ class MetaConf(Model):
     external: Many[str] = ()
     """Built-in plugin types that are executed all the same."""
 
+    create_bridge: bool = True
+    """Whether bridges are made where they are missing, by networks that do not say so themselves."""
+
     system_namespaces: Many[str] = ("kube-system",)
     multus_namespace: str = "kube-system"
     """Namespace of the definitions that `cluster_network`, `default_networks` and the annotation for them name."""

@@ -43,10 +43,26 @@ class Networks:
                 f"create it in namespace {selection.namespace}, or correct the pod's annotation",
                 id="PLX-NAD-MISSING",
             )
-        return self._defined(definition)
+        return self._by_the_node(self._defined(definition))
 
     def named(self, name: str) -> Network:
         """The network that the node's configuration names: a definition, a configuration, a file or a directory."""
+        return self._by_the_node(self._named(name))
+
+    def every_pods(self) -> list[Network]:
+        """The cluster network, then those of `delegates` that every pod gets besides."""
+        if self.conf.cluster_network:
+            return [self.named(self.conf.cluster_network)]
+        inline = (self._inline(delegate, index) for index, delegate in enumerate(self.conf.delegates))
+        return [self._by_the_node(network) for network in inline]
+
+    def _by_the_node(self, network: Network) -> Network:
+        """The network with what the node's configuration has to say in its own."""
+        if self.conf.create_bridge:
+            return network
+        return Network(network.name, _without_new_bridges(network.conf))
+
+    def _named(self, name: str) -> Network:
         if "/" in name:
             return self._by_path(name)
         definition = None
@@ -55,12 +71,6 @@ class Networks:
         if definition is not None:
             return self._defined(definition)
         return self._on_disk(name, f'network "{name}"')
-
-    def every_pods(self) -> list[Network]:
-        """The cluster network, then those of `delegates` that every pod gets besides."""
-        if self.conf.cluster_network:
-            return [self.named(self.conf.cluster_network)]
-        return [self._inline(delegate, index) for index, delegate in enumerate(self.conf.delegates)]
 
     def _defined(self, definition: NetworkAttachmentDefinition) -> Network:
         what = f'NetworkAttachmentDefinition "{definition.full_name}"'
@@ -102,6 +112,24 @@ class Networks:
                 + ", ".join(sorted(self.conf.shared_namespaces)),
                 id="PLX-ISOLATION",
             )
+
+
+def _without_new_bridges(conf: NetConfList) -> NetConfList:
+    """The configuration with `createBridge` false for every `bridge` that says nothing of it."""
+    silent = [_is_silent_bridge(plugin) for plugin in conf.plugins]
+    if not any(silent):
+        return conf
+    plugins = [
+        document.derive(plugin, createBridge=False) if told else plugin
+        for plugin, told in zip(conf.plugins, silent, strict=True)
+    ]
+    data = document.decode(conf.text, "the configuration")
+    changed = plugins[0] if document.lookup(data, "type") else document.derive(data, plugins=plugins)
+    return netconf.parse(document.dump(changed))
+
+
+def _is_silent_bridge(plugin: document.Document) -> bool:
+    return netconf.plugin_type(plugin) == "bridge" and document.lookup(plugin, "createBridge") is None
 
 
 def _named(conf: NetConfList, name: str) -> NetConfList:

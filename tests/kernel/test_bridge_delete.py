@@ -199,7 +199,7 @@ def test_gc_removes_links_rules_and_leases_of_attachments_that_are_not_valid(
 
     runtime.gc(conf, ("c1", "eth0"))
 
-    aliases = {link["ifalias"] for link in runtime.host.ip_json("link") if "ifalias" in link}
+    aliases = {link["ifalias"] for link in runtime.host.ip_json("link show type veth") if "ifalias" in link}
     assert aliases == {"plexus:net:c1:eth0", "plexus:other:c9:net1"}
     assert [sandbox.links() for sandbox in sandboxes] == [["lo"], ["eth0", "lo"], ["lo", "net1"]]
     comments = [rule["comment"] for rule in runtime.host.rules("masq_checks")]

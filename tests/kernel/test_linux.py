@@ -14,7 +14,7 @@ from cni.linux import addresses, kernel, netns, nft, routes, sysctl
 from cni.linux.links import Links
 from cni.linux.netns import NetnsMissing
 from cni.linux.nft import Chain, NftFailure
-from cni.spec.errors import CNIError, InvalidConfiguration, KernelFailure
+from cni.spec.errors import CNIError, KernelFailure
 
 T = TypeVar("T")
 CHAIN = Chain("inet", "plexus-test", "checks")
@@ -81,13 +81,13 @@ def test_deleting_a_link_twice_succeeds(host: Namespace):
 def test_bridges_are_created_once_even_by_many_at_once(host: Namespace):
     failures: list[CNIError] = []
 
-    def ensure() -> None:
+    def create() -> None:
         try:
-            inside(host, lambda links: links.ensure_bridge("br0", mtu=1400, promisc=False, vlan_filtering=False))
+            inside(host, lambda links: links.create_bridge("br0", alias="ours", mtu=1400))
         except CNIError as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=ensure) for _ in range(8)]
+    threads = [threading.Thread(target=create) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -235,11 +235,6 @@ def test_rules_of_chains_that_do_not_exist_are_none(host: Namespace):
     ]
     netns.run_inside(host.path, lambda: nft.apply("remove rules", [rule.deletion for rule in found]))
     assert netns.run_inside(host.path, lambda: nft.rules(CHAIN, other)) == []
-
-
-def test_a_bridge_is_not_looked_for_among_other_links(host: Namespace):
-    with pytest.raises(InvalidConfiguration, match='"lo" already exists but is not a bridge'):
-        inside(host, lambda links: links.ensure_bridge("lo", mtu=0, promisc=False, vlan_filtering=False))
 
 
 @pytest.mark.parametrize("number", sorted(kernel.GONE))
