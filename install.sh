@@ -19,9 +19,9 @@ Install plexus, or bring an installation up to date. Run it as root. A second ru
                     containers that are still attached (/var/lib/cni) stay
   --prefix DIR      the private environment (default /opt/plexus)
   --bin-dir DIR     where the container runtime looks for plugins (default /opt/cni/bin): plexus, plexus-bridge,
-                    plexus-veth and plexus-host-local go there; and bridge, veth and host-local, unless another
-                    vendor's file of that name is there
-  --replace         put our bridge, veth, ptp and host-local there even so; --uninstall brings theirs back
+                    plexus-veth, plexus-host-local and plexus-static go there; and bridge, veth, host-local and
+                    static, unless another vendor's file of that name is there
+  --replace         put our bridge, veth, ptp, host-local and static there even so; --uninstall brings theirs back
   --conf-dir DIR    also write 10-plexus.conflist there (the runtime's directory is /etc/cni/net.d), which makes
                     plexus the plugin of every pod if no other file there comes before it; pods and networks are
                     then those of the manifests in /etc/plexus/manifests; without this option, the runtime's
@@ -184,10 +184,10 @@ place_launcher() {
 
 place_launchers() {
     local name path
-    for name in plexus plexus-bridge plexus-veth plexus-host-local; do
+    for name in plexus plexus-bridge plexus-veth plexus-host-local plexus-static; do
         place_launcher "$bin_dir/$name"
     done
-    for name in bridge veth host-local; do
+    for name in bridge veth host-local static; do
         if ((replace)) || ! exists "$bin_dir/$name" || is_ours "$bin_dir/$name"; then
             place_launcher "$bin_dir/$name"
         else

@@ -14,8 +14,8 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("cni", "ipam", "delegates", "conf-examples", "pyproject.toml", "constraints.txt", "install.sh")
-ALWAYS = {"plexus", "plexus-bridge", "plexus-veth", "plexus-host-local"}
-SHARED = {"bridge", "veth", "host-local"}
+ALWAYS = {"plexus", "plexus-bridge", "plexus-veth", "plexus-host-local", "plexus-static"}
+SHARED = {"bridge", "veth", "host-local", "static"}
 THEIRS = b"#!/bin/sh\necho another vendor\n"
 REINSTALLATIONS = 30
 OLD = 10**18
@@ -162,7 +162,7 @@ def test_another_vendors_file_is_kept(machine):
     theirs = machine.put_theirs("bridge")
     assert f"kept {theirs}" in machine.install()
     assert theirs.read_bytes() == THEIRS
-    assert machine.launchers() == ALWAYS | {"veth", "host-local"}
+    assert machine.launchers() == ALWAYS | SHARED - {"bridge"}
 
 
 def test_replace_puts_ours_where_theirs_was(machine):
