@@ -86,6 +86,9 @@ class Manifests:
         files.ensure_directory(os.path.dirname(path), 0o755)
         files.replace(path, status.encode(), 0o644)
 
+    def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:
+        """Tell nobody: manifests have no events."""
+
     def withdraw(self, namespace: str, name: str, status: str | None = None) -> None:
         """Remove the pod's file, unless another sandbox of the pod has written its own by now. Raises IOFailure."""
         path = self._status_path(namespace, name)

@@ -29,6 +29,10 @@ class Source(Protocol):
         """Make `status`, the JSON text of a list (NPWG section 5), the pod's network-status. Raises IOFailure."""
         ...
 
+    def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:
+        """Tell whoever watches the pod what became of it, where there is a way to; never raises."""
+        ...
+
     def withdraw(self, namespace: str, name: str, status: str | None = None) -> None:
         """Take back a network-status, if it still is `status`, or whatever it is. Raises IOFailure."""
         ...

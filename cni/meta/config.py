@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
 from cni.spec import document, model
-from cni.spec.errors import InvalidConfiguration, UnsupportedField
+from cni.spec.errors import InvalidConfiguration
 from cni.spec.model import Many, Model
 from cni.spec.request import Request
 
@@ -41,6 +41,11 @@ class MetaConf(Model):
     """The directory of Pod and NetworkAttachmentDefinition manifests."""
 
     kubeconfig: str = ""
+    """How to reach the API server that knows pods and definitions, instead of `manifests`."""
+
+    api_timeout: Annotated[float, pydantic.Field(gt=0)] = 30
+    """Seconds that each question to the API server may take, tries included."""
+
     external: Many[str] = ()
     """Built-in plugin types that are executed all the same."""
 
@@ -76,18 +81,16 @@ class MetaConf(Model):
 
 
 def parse(request: Request) -> MetaConf:
-    """Read and check the configuration. Raises InvalidConfiguration, UnsupportedField."""
+    """Read and check the configuration. Raises InvalidConfiguration."""
     what = f'the configuration of network "{request.network}"'
     conf = model.parse(MetaConf, request.conf, what)
     if not conf.delegates and not conf.cluster_network:
         raise InvalidConfiguration(
             f"could not read {what}", "it needs `delegates` or `clusterNetwork`: every pod gets one", id="PLX-CONF"
         )
-    if conf.kubeconfig:
-        raise UnsupportedField(
-            f'could not use "kubeconfig": "{conf.kubeconfig}"',
-            "this version reads pods from `manifests`, not from the API",
-            id="PLX-KUBECONFIG",
+    if conf.kubeconfig and "manifests" in conf.model_fields_set:
+        raise InvalidConfiguration(
+            f"could not read {what}", "`kubeconfig` and `manifests` exclude each other: keep one", id="PLX-CONF"
         )
     return conf
 

@@ -10,7 +10,7 @@ from cni.kube.manifests import Manifests
 from cni.kube.objects import Pod
 from cni.kube.source import Source
 from cni.linux import netns
-from cni.meta import config, default_route, garbage, identity, network_status
+from cni.meta import config, default_route, events, garbage, identity, network_status
 from cni.meta.config import MetaConf
 from cni.meta.container import Container
 from cni.meta.identity import Identity
@@ -24,6 +24,8 @@ from cni.spec.errors import CheckFailed, CNIError, DeleteIncomplete, InvalidConf
 from cni.spec.request import Request
 from cni.spec.result import Result
 
+IN_CLUSTER = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+
 
 def add(request: Request) -> Result:
     """Attach the pod to every network it asks for; a failure leaves nothing behind.
@@ -31,9 +33,19 @@ def add(request: Request) -> Result:
     Returns the cluster network's result. Raises the failing delegate's CNIError, told with pod, network and interface.
     """
     conf = config.parse(request)
-    source = _source(conf)
+    source = _source(conf, request)
     who = identity.parse(request.args)
     pod = _get_pod(source, who)
+    try:
+        record = _attach_all(conf, request, who, pod, source)
+    except CNIError as error:
+        events.failed(source, pod, error)
+        raise
+    events.added(source, pod, record)
+    return _cluster_result(record)
+
+
+def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None, source: Source) -> Record:
     planned = plan(conf, request, who, pod, source)
     container = _new_container(conf, request, who, planned)
     container.validate()
@@ -48,7 +60,7 @@ def add(request: Request) -> Result:
         if pod is not None:
             source.publish(pod, network_status.build(container.record))
         rollback.commit()
-    return _cluster_result(container.record)
+    return container.record
 
 
 def delete(request: Request) -> None:
@@ -87,7 +99,7 @@ def gc(request: Request) -> None:
     conf = config.parse(request)
     records = Ledger(conf.ledger_directory)
     garbage.collect(
-        every_pods=Networks(conf, _source(conf)).every_pods(),
+        every_pods=Networks(conf, _source(conf, request)).every_pods(),
         known=list(records.records()),
         valid=set(request.valid_attachments()),
         host=_host(conf, request),
@@ -98,7 +110,7 @@ def gc(request: Request) -> None:
 def status(request: Request) -> None:
     """Whether an ADD would succeed: the source answers, and the delegates of every pod's networks are ready."""
     conf = config.parse(request)
-    source = _source(conf)
+    source = _source(conf, request)
     source.check_ready()
     for network in Networks(conf, source).every_pods():
         chain.status(network.conf, _host(conf, request))
@@ -109,14 +121,21 @@ def _undo(record: Record, records: Ledger, conf: MetaConf, request: Request) -> 
     teardown = Teardown()
     with teardown.step():
         if record.pod:
-            _source(conf).withdraw(record.pod_namespace, record.pod_name, network_status.build(record))
+            _source(conf, request).withdraw(record.pod_namespace, record.pod_name, network_status.build(record))
     with teardown.step():
         Container(record, records, _host(conf, request, record.path)).detach_all()
     teardown.finish(f'could not delete container "{record.container_id}"')
 
 
-def _source(conf: MetaConf) -> Source:
-    return Manifests(conf.manifests, conf.status_directory)
+def _source(conf: MetaConf, request: Request) -> Source:
+    """The API where the configuration names it, or where we run in a cluster's own pod; else the manifests."""
+    in_cluster = all(request.environ.get(name) for name in IN_CLUSTER) and "manifests" not in conf.model_fields_set
+    if not conf.kubeconfig and not in_cluster:
+        return Manifests(conf.manifests, conf.status_directory)
+    from cni.kube.api import ApiServer
+    from cni.kube.connection import Connection
+
+    return ApiServer(Connection(conf.kubeconfig), conf.api_timeout)
 
 
 def _get_pod(source: Source, who: Identity) -> Pod | None:
@@ -193,7 +212,7 @@ def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) ->
     """
     aside = records.set_aside(request.container_id, request.ifname)
     conf = config.parse(request)
-    source = _source(conf)
+    source = _source(conf, request)
     who = identity.parse(request.args)
     unknown = ""
     try:

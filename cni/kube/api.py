@@ -1,0 +1,132 @@
+"""The source that a cluster has: pods and definitions from the Kubernetes API, network-status and events to it.
+
+One deadline holds for each question, however often it has to be asked. What stays unanswered is unknown: an error for
+the runtime to retry.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cni.kube.connection import Connection, Passing, Refused, Unauthorized
+from cni.kube.objects import NetworkAttachmentDefinition, Pod
+from cni.spec.errors import InvalidConfiguration, PluginUnavailable, TryAgainLater
+
+NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
+DEFINITIONS = "/apis/k8s.cni.cncf.io/v1/namespaces/{}/network-attachment-definitions/{}"
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+"""Seconds between tries; each is twice the last, less up to half of it at random."""
+SHORTEST_TIMEOUT = 1.0
+
+
+class ApiServer:
+    """Pods, definitions and network-status in the API; `deadline` is in seconds, for each question."""
+
+    def __init__(self, connection: Connection, deadline: float) -> None:
+        self.connection = connection
+        self.deadline = deadline
+
+    def get_pod(self, namespace: str, name: str) -> Pod:
+        """Return the pod. Raises TryAgainLater when there is none, or no answer."""
+        data = self._ask("GET", f"/api/v1/namespaces/{namespace}/pods/{name}", f'look up pod "{namespace}/{name}"')
+        if data is None:
+            raise TryAgainLater(
+                f'could not find pod "{namespace}/{name}"',
+                "the API server does not know it (any more); which networks it wants is unknown",
+                id="PLX-POD-UNKNOWN",
+            )
+        metadata = data.get("metadata") or {}
+        annotations = metadata.get("annotations") or {}
+        return Pod(namespace=namespace, name=name, uid=metadata.get("uid") or "", annotations=annotations)
+
+    def find_network(self, namespace: str, name: str) -> NetworkAttachmentDefinition | None:
+        """Return the definition, or None. Raises TryAgainLater when there is no answer."""
+        what = f'look up NetworkAttachmentDefinition "{namespace}/{name}"'
+        data = self._ask("GET", DEFINITIONS.format(namespace, name), what)
+        if data is None:
+            return None
+        spec = data.get("spec") or {}
+        annotations = (data.get("metadata") or {}).get("annotations") or {}
+        config = spec.get("config") or ""
+        return NetworkAttachmentDefinition(namespace=namespace, name=name, config=config, annotations=annotations)
+
+    def check_ready(self) -> None:
+        """Raise PluginUnavailable unless the API server answers."""
+        try:
+            self._ask("GET", "/version", "reach the API server")
+        except TryAgainLater as error:
+            raise PluginUnavailable(error.msg, error.reason, id=error.id) from error
+
+    def publish(self, pod: Pod, status: str) -> None:
+        """Patch the pod's annotation, and nothing but it. Raises TryAgainLater; so it does when the pod is gone."""
+        # The UID makes the server refuse the patch for another pod of the same name.
+        metadata = {"uid": pod.uid, "annotations": {NETWORK_STATUS: status}}
+        patch = {"metadata": {key: value for key, value in metadata.items() if value}}
+        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/status"
+        what = f'write the network-status of pod "{pod.full_name}"'
+        if self._ask("PATCH", path, what, body=patch) is None:
+            raise TryAgainLater(f"could not {what}", "the pod is gone", id="PLX-POD-UNKNOWN")
+
+    def withdraw(self, namespace: str, name: str, status: str | None = None) -> None:
+        """Leave it: the annotation goes with the pod, and DEL never needs the API."""
+
+    def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:
+        """Record an event of the pod, once and without insisting."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        involved = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
+        event = {
+            "metadata": {"generateName": f"{pod.name}.", "namespace": pod.namespace},
+            "involvedObject": involved,
+            "type": "Warning" if warning else "Normal",
+            "reason": reason,
+            "message": message,
+            "source": {"component": "plexus"},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            path = f"/api/v1/namespaces/{pod.namespace}/events"
+            self.connection.request("POST", path, body=event, timeout=SHORTEST_TIMEOUT)
+        except (Passing, Refused, InvalidConfiguration):
+            return  # the error itself reaches the pod through the runtime
+
+    def _ask(self, method: str, path: str, what: str, *, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer, or None for 404. Raises TryAgainLater after the deadline, InvalidConfiguration when refused."""
+        end = time.monotonic() + self.deadline
+        for pause in _pauses():
+            left = max(end - time.monotonic(), SHORTEST_TIMEOUT)
+            try:
+                return self.connection.request(method, path, body=body, patch=method == "PATCH", timeout=left)
+            except Refused as error:
+                return _refused(error, what)
+            except Passing as error:
+                if isinstance(error, Unauthorized):
+                    self.connection.refresh()
+                if time.monotonic() + pause > end:
+                    raise _unanswered(what, error, self.deadline) from error
+                time.sleep(pause)
+        raise AssertionError("pauses never end")
+
+
+def _refused(error: Refused, what: str) -> None:
+    if error.status == 404:
+        return
+    raise InvalidConfiguration(f"could not {what}", f"{error}; see the ClusterRole of plexus", id="PLX-API-REFUSED")
+
+
+def _unanswered(what: str, error: Passing, deadline: float) -> TryAgainLater:
+    ident = "PLX-API-UNAUTHORIZED" if isinstance(error, Unauthorized) else "PLX-API-UNREACHABLE"
+    return TryAgainLater(f"could not {what}", f"no answer within {deadline:g} seconds; at last, {error}", id=ident)
+
+
+def _pauses() -> Iterator[float]:
+    pause = FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.5, 1)  # noqa: S311 - so that nodes do not ask in step
+        pause = min(pause * 2, LONGEST_PAUSE)

@@ -1,0 +1,234 @@
+"""The API source against a server that answers as told: late, with errors, or not at all."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from cni.kube.api import NETWORK_STATUS, ApiServer
+from cni.kube.connection import Connection
+from cni.kube.objects import Pod
+from cni.spec.errors import InvalidConfiguration, PluginUnavailable, TryAgainLater
+
+POD = {"metadata": {"name": "vm", "namespace": "vms", "uid": "u1", "annotations": {"a": "b"}}}
+NAD = {"metadata": {"name": "net"}, "spec": {"config": '{"type": "bridge"}'}}
+RESET = "reset"
+
+
+class Server:
+    """Answers each request with the next of `answers`, the last one for ever; remembers what was asked."""
+
+    def __init__(self):
+        self.answers = [(200, POD)]
+        self.requests = []
+        self.delay = 0.0
+        self.token = "good"
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
+        self.thread.start()
+
+    def stop(self):
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.http.server_port}"
+
+    def _handler(self):
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _serve(self):
+                length = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(length)) if length else None
+                server.requests.append((self.command, self.path, self.headers, body))
+                time.sleep(server.delay)
+                answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
+                if answer == RESET:
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                status, data = answer
+                if self.headers["Authorization"] != f"Bearer {server.token}":
+                    status, data = 401, {"message": "Unauthorized"}
+                text = json.dumps(data).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            do_GET = do_PATCH = do_POST = _serve  # noqa: N815 - the names http.server calls
+
+            def log_message(self, *args):
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def server():
+    made = Server()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def kubeconfig(server, tmp_path):
+    path = tmp_path / "kubeconfig"
+    _write_kubeconfig(path, server.url, "good")
+    return path
+
+
+def _write_kubeconfig(path, url, token):
+    data = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": token}}],
+    }
+    path.write_text(json.dumps(data))
+
+
+@pytest.fixture
+def api(kubeconfig):
+    return ApiServer(Connection(str(kubeconfig)), deadline=20)
+
+
+def test_a_pod_is_read_with_its_annotations(api, server):
+    assert api.get_pod("vms", "vm") == Pod(namespace="vms", name="vm", uid="u1", annotations={"a": "b"})
+    method, path, *_ = server.requests[0]
+    assert (method, path) == ("GET", "/api/v1/namespaces/vms/pods/vm")
+
+
+def test_a_definition_is_read(api, server):
+    server.answers = [(200, NAD)]
+
+    found = api.find_network("default", "net")
+
+    assert found is not None
+    assert found.config == '{"type": "bridge"}'
+    assert server.requests[0][1] == "/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-definitions/net"
+
+
+def test_a_definition_that_does_not_exist_is_none(api, server):
+    server.answers = [(404, {"message": "not found"})]
+
+    assert api.find_network("default", "net") is None
+
+
+def test_a_pod_that_does_not_exist_is_unknown(api, server):
+    server.answers = [(404, {"message": "not found"})]
+
+    with pytest.raises(TryAgainLater, match='"vms/vm"') as caught:
+        api.get_pod("vms", "vm")
+    assert caught.value.id == "PLX-POD-UNKNOWN"
+
+
+@pytest.mark.parametrize("bad", [(410, {}), (429, {}), (500, {}), (503, {"message": "etcd"}), RESET])
+def test_a_passing_failure_is_asked_again(api, server, bad):
+    server.answers = [bad, bad, (200, POD)]
+
+    assert api.get_pod("vms", "vm").uid == "u1"
+    assert len(server.requests) == 3
+
+
+def test_a_slow_answer_is_waited_for(api, server):
+    server.delay = 3
+
+    assert api.get_pod("vms", "vm").uid == "u1"
+
+
+def test_what_stays_unanswered_is_unknown_and_never_without_networks(server, kubeconfig):
+    server.answers = [(503, {"message": "leader election"})]
+
+    with pytest.raises(TryAgainLater, match="leader election") as caught:
+        ApiServer(Connection(str(kubeconfig)), deadline=0.5).get_pod("vms", "vm")
+    assert caught.value.code == 11
+    assert caught.value.id == "PLX-API-UNREACHABLE"
+
+
+def test_a_server_that_is_not_there_is_told(kubeconfig, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    _write_kubeconfig(kubeconfig, url, "good")
+
+    with pytest.raises(PluginUnavailable, match="Connection refused"):
+        ApiServer(Connection(str(kubeconfig)), deadline=0.3).check_ready()
+
+
+def test_a_refusal_is_told_at_once(api, server):
+    server.answers = [(403, {"message": "pods is forbidden"})]
+
+    with pytest.raises(InvalidConfiguration, match="pods is forbidden"):
+        api.get_pod("vms", "vm")
+    assert len(server.requests) == 1
+
+
+def test_a_token_that_has_changed_is_read_again(api, server, kubeconfig):
+    assert api.get_pod("vms", "vm").uid == "u1"
+    server.token = "new"
+    _write_kubeconfig(kubeconfig, server.url, "new")
+
+    assert api.get_pod("vms", "vm").uid == "u1"
+
+
+def test_a_token_that_expires_while_we_wait_is_read_again(api, server, kubeconfig):
+    server.token = "new"
+    threading.Timer(0.3, _write_kubeconfig, (kubeconfig, server.url, "new")).start()
+
+    assert api.get_pod("vms", "vm").uid == "u1"
+
+
+def test_a_token_never_reaches_an_error(server, kubeconfig):
+    server.token = "other"
+
+    with pytest.raises(TryAgainLater) as caught:
+        ApiServer(Connection(str(kubeconfig)), deadline=0.2).get_pod("vms", "vm")
+    assert "good" not in str(caught.value)
+    assert caught.value.id == "PLX-API-UNAUTHORIZED"
+
+
+@pytest.mark.parametrize("text", ["", "{", "token: secret\n", "[]", "current-context: x\n"])
+def test_a_kubeconfig_that_cannot_be_read_is_told_without_its_content(tmp_path, text):
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+
+    with pytest.raises(InvalidConfiguration, match="kubeconfig") as caught:
+        ApiServer(Connection(str(path)), deadline=1).get_pod("a", "b")
+    assert "secret" not in str(caught.value)
+
+
+def test_network_status_is_one_patch_of_one_annotation(api, server):
+    api.publish(Pod(namespace="vms", name="vm", uid="u1"), "[]")
+
+    ((method, path, headers, body),) = server.requests
+    assert (method, path) == ("PATCH", "/api/v1/namespaces/vms/pods/vm/status")
+    assert headers["Content-Type"] == "application/merge-patch+json"
+    assert body == {"metadata": {"uid": "u1", "annotations": {NETWORK_STATUS: "[]"}}}
+
+
+def test_network_status_of_a_pod_that_is_gone_fails_the_add(api, server):
+    server.answers = [(404, {})]
+
+    with pytest.raises(TryAgainLater, match="the pod is gone"):
+        api.publish(Pod(namespace="vms", name="vm"), "[]")
+
+
+def test_an_event_is_recorded_and_its_failure_is_not_ours(api, server):
+    server.answers = [(201, {}), (500, {})]
+    pod = Pod(namespace="vms", name="vm", uid="u1")
+
+    api.announce(pod, "AddedInterface", "Add net1 [10.0.0.2/24] from default/net")
+    api.announce(pod, "AddedInterface", "again")
+
+    body = server.requests[0][3]
+    assert (body["reason"], body["type"], body["involvedObject"]["uid"]) == ("AddedInterface", "Normal", "u1")
+    assert len(server.requests) == 2
