@@ -1,0 +1,36 @@
+"""Executables as an installation has them: our launchers, the reference plugins, cnitool."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from comparison import columns, reference
+
+OLD, NEW = reference.OLD, reference.NEW
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+
+def launchers(directory: Path) -> Path:
+    """A directory of ours, below the one given."""
+    made = directory / "bin"
+    made.mkdir()
+    return columns.install(made)
+
+
+def reference_plugins(version: str, *needed: str) -> Path:
+    """The directory of the reference plugins of a version, or no test."""
+    found = reference.find(version)
+    if found.directory is None:
+        pytest.skip(found.reason)
+    missing = [name for name in needed if not (found.directory / name).is_file()]
+    if missing:
+        pytest.skip(f"no reference {', '.join(missing)} in {found.directory}")
+    return found.directory
+
+
+def tools(*names: str) -> None:
+    """No test where one of the commands is not installed."""
+    missing = [name for name in names if not shutil.which(name, path=PATH)]
+    if missing:
+        pytest.skip(f"missing tools: {', '.join(missing)}")
