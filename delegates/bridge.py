@@ -150,7 +150,7 @@ def _configure(request: Request, conf: BridgeConf, sandbox: int, leases: Result,
         addresses=tuple(ip.address for ip in leases.ips),
         routes=tuple(addressing.planned_routes(leases)),
         settings=_settings(request.ifname, conf) if leases.ips else (),
-        settle=leases.gateway(6) is not None,
+        detect_duplicates=conf.enabledad,
         up=not conf.disable_container_interface,
     )
     if plan.has_ipv6:

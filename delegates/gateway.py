@@ -55,11 +55,12 @@ def _create_vlan_interface(host: Links, bridge: Link, conf: BridgeConf) -> None:
 def ensure_address(host: Links, link: Link, wanted: IPInterface, conf: BridgeConf, rollback: Rollback) -> None:
     """Give the link the address, and a MAC that stays.
 
-    IPv4 allows one address only, IPv6 one for each subnet: another is replaced by force, else refused. Raises
-    InvalidConfiguration, KernelFailure.
+    IPv4 allows one address only, IPv6 one for each subnet: another is replaced by force, else refused. Where duplicates
+    are looked for, so are other hosts with this address. Raises InvalidConfiguration, KernelFailure.
     """
     present = [found.address for found in addresses.every(host, link, wanted.version)]
     if wanted in present:
+        _settle(host, link, wanted, conf)
         return
     for other in present:
         if wanted.version == 6 and not _overlap(other, wanted):
@@ -85,6 +86,13 @@ def _add_address(host: Links, link: Link, wanted: IPInterface, conf: BridgeConf,
             raise
     else:
         rollback.on_failure(addresses.delete, host, link, wanted)
+    _settle(host, link, wanted, conf)
+
+
+def _settle(host: Links, link: Link, wanted: IPInterface, conf: BridgeConf) -> None:
+    """Wait until the address can be used: a sandbox's first packet goes to it."""
+    if conf.enabledad and wanted.version == 6:
+        addresses.settle(host, link)
 
 
 def _overlap(one: IPInterface, other: IPInterface) -> bool:

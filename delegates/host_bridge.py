@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import re
 
-from cni.linux import netns
+from cni.linux import netns, sysctl
 from cni.linux.link import Link
 from cni.linux.links import Links
 from cni.spec.errors import InvalidConfiguration, KernelFailure, PluginUnavailable, UnsupportedField
@@ -39,6 +39,8 @@ def ensure(host: Links, conf: BridgeConf) -> Link:
     if conf.promisc_mode and not bridge.promisc:
         host.set_promisc(bridge)
     host.refuse_router_advertisements(bridge)
+    if conf.enabledad and bridge.alias == ALIAS:
+        sysctl.ensure_quietly(f"net/ipv6/conf/{bridge.name}/accept_dad", "1")
     if not bridge.up:
         host.set_up(bridge)
     return bridge
@@ -72,7 +74,13 @@ def _create(host: Links, conf: BridgeConf) -> Link:
     if not conf.create_bridge:
         raise _missing(host, conf)
     try:
-        return host.create_bridge(conf.bridge, alias=ALIAS, mtu=conf.mtu, vlan_filtering=conf.vlan_filtering)
+        return host.create_bridge(
+            conf.bridge,
+            alias=ALIAS,
+            mtu=conf.mtu,
+            vlan_filtering=conf.vlan_filtering,
+            detect_duplicates=conf.enabledad,
+        )
     except KernelFailure as error:
         if conf.vlan_filtering and error.errno == errno.EOPNOTSUPP:
             reason = "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)"

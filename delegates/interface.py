@@ -26,8 +26,8 @@ class Plan:
     settings: tuple[tuple[str, str], ...] = ()
     """Kernel parameters (key, value) that are set where the kernel has them."""
 
-    settle: bool = False
-    """Whether to wait for duplicate address detection."""
+    detect_duplicates: bool = False
+    """Whether to ask the network if it knows an IPv6 address already, and to wait for what it says."""
 
     up: bool = True
 
@@ -57,10 +57,17 @@ def configure(plan: Plan) -> Link:
         if plan.has_ipv6:
             sysctl.ensure(f"net/ipv6/conf/{plan.ifname}/keep_addr_on_down", "1")
         for address in plan.addresses:
-            addresses.add(links, link, address, prefix_route=plan.prefix_routes)
+            addresses.add(
+                links,
+                link,
+                address,
+                prefix_route=plan.prefix_routes,
+                # Said of the address too: the interface's setting does not count where that of `all` is on.
+                detect_duplicates=plan.detect_duplicates,
+            )
         if plan.up:
             links.set_up(link)
-        if plan.settle:
+        if plan.detect_duplicates and plan.has_ipv6:
             addresses.settle(links, link)
         for route in plan.routes:
             routes.add(links, link, route)

@@ -76,6 +76,7 @@ def _link(request: Request, conf: VethConf, host: Links, sandbox: int, mac: str,
     outside = host.get(name)
     host.set_alias(outside, host_veth.alias(request))
     host.refuse_router_advertisements(outside)
+    host.trust_addresses(outside)
     return outside
 
 
@@ -87,8 +88,8 @@ def _configure(request: Request, sandbox: int, leases: Result, rollback: Rollbac
         prefix_routes=False,
         routes=(*_inside_routes(leases), *addressing.planned_routes(leases)),
         # Nobody but the host can have the same address: asking would only cost a second.
+        detect_duplicates=False,
         settings=((f"net/ipv6/conf/{request.ifname}/accept_dad", "0"),),
-        settle=leases.gateway(6) is not None,
     )
     if plan.has_ipv6:
         interface.enable_ipv6(sandbox, request.ifname, rollback)

@@ -81,7 +81,9 @@ class Links:
                 continue
         raise KernelFailure(f"could not {what}", f"the answer changed {DUMP_TRIES} times while it was being read")
 
-    def create_bridge(self, name: str, *, alias: str, mtu: int = 0, vlan_filtering: bool = False) -> Link:
+    def create_bridge(
+        self, name: str, *, alias: str, mtu: int = 0, vlan_filtering: bool = False, detect_duplicates: bool = True
+    ) -> Link:
         """Create a bridge, up, with an MTU that stays (0 for the kernel's default, which follows the ports').
 
         Where somebody was quicker, theirs is returned as it is.
@@ -95,6 +97,8 @@ class Links:
                 raise
             return self.get(name)
         made = self.get(name)
+        if not detect_duplicates:
+            self.trust_addresses(made)
         try:
             # Not with the message that creates it: only an MTU that is changed later does the kernel take for a wish.
             self._set(f'set up bridge "{name}"', made, ifalias=alias, state="up", **({"mtu": mtu} if mtu else {}))
@@ -177,6 +181,13 @@ class Links:
     def refuse_router_advertisements(self, ours: Link) -> None:
         """Keep others on the network from giving the host routes by way of this link, where it knows IPv6."""
         sysctl.ensure_quietly(f"net/ipv6/conf/{ours.name}/accept_ra", "0")
+
+    def trust_addresses(self, ours: Link) -> None:
+        """Have IPv6 addresses of this link be usable at once, without asking if anybody else has them.
+
+        Until its link-local address can be used, the host finds nobody by way of this link.
+        """
+        sysctl.ensure_quietly(f"net/ipv6/conf/{ours.name}/accept_dad", "0")
 
     def set_mac(self, wanted: Link, mac: str) -> None:
         """Give the link a MAC to keep: a bridge has its ports' lowest until then, and none at all without ports."""

@@ -9,7 +9,7 @@ import pytest
 import tracked
 from tracked import ROOT, name
 
-PYTHON = ["cni", "ipam", "delegates", "tests"]
+PYTHON = ["cni", "ipam", "delegates", "tests", "bench"]
 SHEBANGS = (b"#!/usr/bin/env bash", b"#!/bin/bash", b"#!/bin/sh", b"#!/usr/bin/env sh")
 
 

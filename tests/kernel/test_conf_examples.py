@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from machine import REFERENCE, Namespace
+from programs import find
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "conf-examples"
@@ -26,6 +27,12 @@ class Example:
 
     needs: tuple[str, ...] = ()
     """Plugins that are not ours."""
+
+    programs: tuple[str, ...] = ()
+    """Programs that not every machine has."""
+
+    bridges: tuple[str, ...] = ()
+    """Bridges that the node's administrator made."""
 
     checked: bool = True
     """Whether CHECK is called: that of portmap 1.1 wants a chain of each family, also where a pod has one."""
@@ -52,10 +59,16 @@ EXAMPLES_AND_PODS = [
     Example("bridge-hairpin.yaml", {"default/hairpin": ["eth0", "net1"]}),
     Example("bridge-l2.yaml", {"default/l2": ["eth0", "net1"]}),
     Example("bridge-macspoofchk.yaml", {"default/macspoofchk": ["eth0", "net1"]}),
+    Example(
+        "bridge-masquerade-iptables.yaml",
+        {"default/masqueraded-by-iptables": ["eth0", "net1"]},
+        programs=("iptables",),
+    ),
     Example("bridge-mtu.yaml", {"default/mtu": ["eth0", "net1"]}),
     Example("bridge-port-isolation.yaml", {"default/port-isolation": ["eth0", "net1"]}),
     Example("bridge-promiscuous.yaml", {"default/promiscuous": ["eth0", "net1"]}),
     Example("bridge-static-request.yaml", {"default/static-request": ["eth0", "net1"]}),
+    Example("bridge-temporary.yaml", {"default/temporary": ["eth0", "net1"]}),
     Example("bridge-vlan.yaml", {"default/vlan": ["eth0", "net1"]}),
     Example("bridge-vlan-trunk.yaml", {"default/vlan-trunk": ["eth0", "net1"]}),
     Example("cluster-network", {"default/plain": ["eth0"]}),
@@ -63,6 +76,7 @@ EXAMPLES_AND_PODS = [
     Example("default-networks", {"default/monitored": ["eth0", "net1"], "kube-system/system": ["eth0"]}),
     Example("default-route.yaml", {"default/default-route": ["eth0", "net1"]}),
     Example("demo", {"default/virt-launcher-testvm-6zk4x": ["eth0", "pod2ec8d57a9eb"]}),
+    Example("existing-bridges", {"default/measured": ["eth0", "net1"]}, bridges=("br-lab",)),
     Example("external-bridge", {"default/external-bridge": ["eth0"]}, needs=("bridge", "host-local")),
     Example("external-plugin.yaml", {"default/external-plugin": ["eth0", "net1"]}, needs=("tuning",)),
     Example("file-network", {"default/racked": ["eth0", "net1"]}),
@@ -153,6 +167,10 @@ def start(node, namespace, reference):
             pytest.skip("this kernel has no bridge VLAN filtering")
         for plugin in example.needs:
             reference(plugin)
+        for program in example.programs:
+            find(program)
+        for bridge in example.bridges:
+            node.host.ip(f"link add {bridge} type bridge")
         node.configure(example)
         started = {}
         for pod in example.pods:
@@ -239,6 +257,28 @@ def test_the_link_without_ipam_has_no_addresses(start):
 def test_the_jumbo_pod_has_jumbo_frames_on_both_ends(node, start):
     sandbox, rows = only(start("bridge-mtu.yaml"))
     assert sandbox.link("net1")["mtu"] == node.host.link(rows[1]["hostInterface"])["mtu"] == 9000
+
+
+def test_the_temporary_bridge_goes_with_its_only_pod(node, start):
+    start("bridge-temporary.yaml")
+    assert "br-scratch" in node.host.links()
+    node.plexus("detach", "--pod", "default/temporary")
+    assert "br-scratch" not in node.host.links()
+
+
+def test_no_bridge_is_made_where_the_node_has_its_own(node, sandbox, start):
+    start("existing-bridges")
+    node.plexus("detach", "--pod", "default/measured")
+    node.host.ip("link del br-lab")
+    with pytest.raises(AssertionError, match=r'could not find bridge \\?"br-lab'):
+        node.plexus("attach", "--pod", "default/measured", "--netns", sandbox.path)
+    assert "br-lab" not in node.host.links()
+
+
+def test_the_pod_that_iptables_hides_is_hidden_by_iptables(node, start):
+    start("bridge-masquerade-iptables.yaml")
+    printed = node.host.run(find("iptables"), "-t", "nat", "-S", "POSTROUTING")
+    assert "-s 10.36.0.2/32" in printed
 
 
 @pytest.mark.parametrize(
