@@ -10,12 +10,11 @@ from cni.plugin.rollback import Rollback
 from cni.spec.errors import InvalidConfiguration, TryAgainLater
 from cni.spec.result import IPConfig
 from ipam import leases
-from ipam.leases import Owner
 from ipam.ranges import Range, RangeSet
+from ipam.store import Owner, Store
 
 if TYPE_CHECKING:
     from cni.spec.model import IPAddress
-    from ipam.store import Store
 
 REMEDY = "delete what no longer needs one, widen the range, or run GC if containers have gone without a DEL"
 

@@ -11,8 +11,7 @@ from cni.spec.document import kind, lookup
 from cni.spec.errors import CheckFailed, InvalidConfiguration, IOFailure, PluginUnavailable
 from cni.spec.request import Request
 from ipam import leases
-from ipam.leases import Owner
-from ipam.store import DirectoryStore, Store
+from ipam.store import DirectoryStore, Owner, Store
 
 if TYPE_CHECKING:
     from cni.spec.model import IPAddress

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cni.plugin.rollback import Teardown
+from ipam.store import Owner, Store
 
 if TYPE_CHECKING:
     from cni.spec.model import IPAddress
-    from ipam.store import Store
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The attachment that holds a lease; the oldest plugins noted no `ifname`."""
-
-    container_id: str
-    ifname: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.container_id} {self.ifname}".strip()
 
 
 def owners(store: Store) -> dict[IPAddress, Owner]:

@@ -14,7 +14,6 @@ import filelock
 
 from cni.plugin import files
 from cni.spec.errors import TryAgainLater
-from ipam.leases import Owner
 
 if TYPE_CHECKING:
     from cni.spec.model import IPAddress
@@ -26,6 +25,17 @@ LOCK_TIMEOUT = 60.0
 POLL = 0.01
 """Seconds between tries for the lock: filelock asks, it does not queue."""
 SEPARATOR = "\r\n"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The attachment that holds a lease; the oldest plugins noted no `ifname`."""
+
+    container_id: str
+    ifname: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.container_id} {self.ifname}".strip()
 
 
 class Store(Protocol):

@@ -6,14 +6,14 @@ import importlib
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, cast
 
-from cni.plugin import execute
+from cni.plugin import execute, serve
+from cni.plugin.serve import Plugin
 from cni.spec import names, netconf
 from cni.spec.errors import DecodingFailure, InvalidConfiguration
 from cni.spec.netconf import NetConf
 from cni.spec.request import Request
 
 if TYPE_CHECKING:
-    from cni.plugin.skel import Plugin
     from cni.spec.result import Result
 
 Call = Callable[[str, Request], "Result | None"]
@@ -50,9 +50,7 @@ def call_as_runtime(plugin_type: str, request: Request) -> Result | None:
     """Have any plugin, the meta plugin too, serve `request`. Raises CNIError, the plugin's own where it gave one."""
     validate(plugin_type, request)
     if is_built_in(plugin_type, request.external):
-        from cni.plugin import skel
-
-        return skel.handle(load(plugin_type), request)
+        return serve.handle(load(plugin_type), request)
     return execute.execute(plugin_type, request)
 
 
@@ -89,9 +87,7 @@ def is_all_built_in(conf: NetConf, external: Collection[str]) -> bool:
 
 def _validate_built_in(request: Request) -> None:
     """Raise what the plugin would meet after it has made its interface: an IPAM plugin that is not there, say."""
-    from cni.plugin import skel
-
-    skel.check_version(request)
+    serve.check(request)
     kind = netconf.ipam_type(request.conf)
     if request.command == "ADD" and kind and not is_built_in(kind, request.external):
         execute.find(kind, request.path)

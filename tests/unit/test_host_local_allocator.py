@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from cni.spec.errors import CNIError, InvalidConfiguration, IOFailure, TryAgainLater
 from cni.spec.model import IPAddress, parse_address, parse_cidr
 from ipam import allocator, leases, ranges
-from ipam.leases import Owner
 from ipam.ranges import RangeSet
-from ipam.store import MemoryStore
+from ipam.store import MemoryStore, Owner
 
 ME = Owner("me", "eth0")
 

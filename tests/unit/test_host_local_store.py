@@ -9,8 +9,7 @@ import pytest
 from cni.spec.errors import IOFailure, TryAgainLater
 from cni.spec.model import parse_address
 from ipam import store as store_module
-from ipam.leases import Owner
-from ipam.store import DirectoryStore, MemoryStore, Store
+from ipam.store import DirectoryStore, MemoryStore, Owner, Store
 
 ONE = Owner("c1", "eth0")
 TWO = Owner("c2", "net1")
