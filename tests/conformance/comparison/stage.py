@@ -74,8 +74,8 @@ class Stage:
 
     def actual(self, text: str) -> str:
         """The text with symbols replaced by what they stand for now."""
-        for actual, symbol in self.symbols.items():
-            text = text.replace(symbol, actual)
+        for actual, symbol in reversed(self.symbols.items()):
+            text = text.replace(symbol, actual)  # of two names of one symbol the newer is there
         return text
 
     def _name_ports(self) -> None:

@@ -74,6 +74,9 @@ class General:
     plugin: str = ""
     """The only plugin that has it."""
 
+    sometimes: bool = False
+    """Whether it depends on the machine."""
+
     def covers(self, case: "Case", who: str, path: str, value: Any) -> bool:
         """Whether this is it."""
         if who not in self.who or self.plugin not in ("", case.plugin):
