@@ -24,15 +24,50 @@ def enable_forwarding(families: Iterable[int]) -> None:
 
 
 def ensure_vlan_interface(host: Links, bridge: Link, conf: BridgeConf) -> Link:
-    """The host's own interface in the VLAN, which is never rolled back. Raises KernelFailure."""
-    name = conf.gateway_name
-    found = host.find(name)
-    if found is None:
+    """The host's own interface in the VLAN, with its way into the bridge repaired; it is never rolled back.
+
+    An 802.1Q interface of that name is an administrator's, and taken as it is. Raises InvalidConfiguration where
+    something else has the name, KernelFailure.
+    """
+    if host.find(conf.gateway_name) is None:
         _create_vlan_interface(host, bridge, conf)
-        found = host.get(name)
+    found = host.get(conf.gateway_name)
+    if found.kind == "veth":
+        _repair_vlan_port(host, bridge, found, conf)
+    elif found.kind != "vlan":
+        raise _no_gateway(conf, f'it is a link of type "{found.kind or "hardware"}": rename or remove it')
+    host.refuse_router_advertisements(found)
     if not found.up:
         host.set_up(found)
     return found
+
+
+def find_vlan_port(host: Links, interface: Link) -> Link | None:
+    """The other end of the host's own interface in a VLAN: a port of the bridge. Raises KernelFailure."""
+    port = host.find_index(interface.peer) if interface.peer else None
+    return port if port and port.peer == interface.index else None
+
+
+def _repair_vlan_port(host: Links, bridge: Link, interface: Link, conf: BridgeConf) -> None:
+    port = find_vlan_port(host, interface)
+    if port is None or port.master not in (0, bridge.index):
+        raise _no_gateway(conf, f'its other end is no port of bridge "{bridge.name}": remove it, the next ADD makes it')
+    host.refuse_router_advertisements(port)
+    if not port.master:
+        host.add_port(bridge, port)
+    if not port.up:
+        host.set_up(port)
+    membership = vlan.Membership(conf.vlan, native=True)
+    if membership not in vlan.every(host, port):
+        vlan.replace(host, port, [membership], keep_present=conf.preserve_default_vlan)
+
+
+def _no_gateway(conf: BridgeConf, reason: str) -> InvalidConfiguration:
+    return InvalidConfiguration(
+        f'could not use "{conf.gateway_name}" as the host\'s interface in VLAN {conf.vlan}',
+        reason,
+        id="PLX-VLAN-GATEWAY",
+    )
 
 
 def _create_vlan_interface(host: Links, bridge: Link, conf: BridgeConf) -> None:

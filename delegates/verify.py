@@ -46,7 +46,7 @@ class Inside:
     routes: tuple[routes.Route, ...] = ()
 
 
-def bridge(request: Request, conf: BridgeConf, result: Result, wanted: Iterable[Membership]) -> None:
+def bridge(request: Request, conf: BridgeConf, result: Result, wanted: Collection[Membership]) -> None:
     """Raise CheckFailed unless the attachment to a bridge is as ADD left it."""
     with _comparing(request) as differences, netns.opened(request.netns) as sandbox, Links() as host:
         port, inside = _ends(request, result, host, sandbox)
@@ -54,7 +54,7 @@ def bridge(request: Request, conf: BridgeConf, result: Result, wanted: Iterable[
         _compare_bridge(differences, conf, result, found)
         _compare_port(differences, conf, port, found)
         if port and wanted:
-            differences.expect_all(f'VLANs of port "{port.name}"', wanted, vlan.every(host, port))
+            _compare_vlans(differences, host, port, wanted, others_too=conf.preserve_default_vlan)
         _compare_inside(differences, request, result, inside)
         if inside.link and not conf.disable_container_interface:
             differences.expect(f'state of "{inside.link.name}"', "up", _state(inside.link))
@@ -164,6 +164,18 @@ def _compare_port(differences: Differences, conf: BridgeConf, port: Link | None,
         differences.expect(f"MTU of {what}", conf.mtu, port.mtu)
 
 
+def _compare_vlans(
+    differences: Differences, host: Links, port: Link, wanted: Collection[Membership], *, others_too: bool
+) -> None:
+    """Note VLANs that the port is not in, and those that it must not be in: it would hear what is not for it."""
+    present = vlan.every(host, port)
+    what = f'VLANs of port "{port.name}"'
+    if others_too:
+        differences.expect_all(what, wanted, present)
+    else:
+        differences.expect(what, sorted(wanted), present)
+
+
 def _compare_gateway(differences: Differences, conf: BridgeConf, host: Links, ips: tuple[IPConfig, ...]) -> None:
     link = host.find(conf.gateway_name)
     differences.expect(f'gateway interface "{conf.gateway_name}"', conf.gateway_name, link.name if link else None)
@@ -171,7 +183,21 @@ def _compare_gateway(differences: Differences, conf: BridgeConf, host: Links, ip
         present = [found.address for found in addresses.every(host, link)]
         wanted = addressing.gateway_addresses(Result(ips=ips))
         differences.expect_all(f'addresses of "{link.name}"', wanted, present)
+        differences.expect(f'state of "{link.name}"', "up", _state(link))
+        if conf.vlan and link.kind == "veth":
+            _compare_gateway_port(differences, conf, host, link)
     _compare_forwarding(differences, ips)
+
+
+def _compare_gateway_port(differences: Differences, conf: BridgeConf, host: Links, interface: Link) -> None:
+    port = gateway.find_vlan_port(host, interface)
+    found = host.find(conf.bridge)
+    what = f'port of "{interface.name}"'
+    differences.expect(f"bridge of the {what}", found.index if found else conf.bridge, port.master if port else None)
+    if port and port.master:
+        differences.expect(f"state of the {what}", "up", _state(port))
+        native = [Membership(conf.vlan, native=True)]
+        _compare_vlans(differences, host, port, native, others_too=conf.preserve_default_vlan)
 
 
 def _compare_outside(

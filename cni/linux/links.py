@@ -170,6 +170,10 @@ class Links:
         flags = {"mode": int(hairpin), "isolated": int(isolated)}
         self._set(f'set up the bridge port "{port.name}"', port, kind="bridge_slave", ifalias=alias, **flags)
 
+    def add_port(self, bridge: Link, port: Link) -> None:
+        """Make the link a port of the bridge."""
+        self._set(f'make "{port.name}" a port of bridge "{bridge.name}"', port, master=bridge.index)
+
     def set_alias(self, wanted: Link, alias: str) -> None:
         """Write the alias, a remark of at most 255 bytes that the kernel keeps with the link."""
         self._set(f'set the alias of link "{wanted.name}"', wanted, ifalias=alias)

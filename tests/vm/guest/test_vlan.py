@@ -69,15 +69,24 @@ def test_check_tells_of_every_vlan_that_is_not_as_it_was(bridge: Runtime):
     result = bridge.add(conf)
     bridge.check(conf, result)
     port = result.interfaces[1].name
+    wanted = "expected 100 untagged, 101 tagged, 102 tagged"
 
     bridge.host.run("bridge", "vlan", "del", "dev", port, "vid", "102")
-    assert "expected 102 tagged, found 100 untagged, 101 tagged" in failed_check(bridge, conf, result)
+    assert f"{wanted}, found 100 untagged, 101 tagged" in failed_check(bridge, conf, result)
     bridge.host.run("bridge", "vlan", "add", "dev", port, "vid", "101", "pvid", "untagged")
-    assert "expected 101 tagged, found 100 tagged, 101 untagged" in failed_check(bridge, conf, result)
+    assert f"{wanted}, found 100 tagged, 101 untagged" in failed_check(bridge, conf, result)
     bridge.host.run("bridge", "vlan", "del", "dev", port, "vid", "100")
-    assert "expected 100 untagged, found 101 untagged" in failed_check(bridge, conf, result)
+    assert f"{wanted}, found 101 untagged" in failed_check(bridge, conf, result)
     bridge.host.ip("link set cni0 type bridge vlan_filtering 0")
     assert 'VLAN filtering of bridge "cni0": expected on, found off' in failed_check(bridge, conf, result)
+
+
+def test_check_tells_of_a_vlan_that_the_port_must_not_be_in(bridge: Runtime):
+    conf = bridge.conf(vlan=100)
+    result = bridge.add(conf)
+    bridge.host.run("bridge", "vlan", "add", "dev", result.interfaces[1].name, "vid", "200")
+
+    assert "expected 100 untagged, found 100 untagged, 200 tagged" in failed_check(bridge, conf, result)
 
 
 def failed_check(bridge: Runtime, conf: dict[str, Any], result: Result) -> str:
@@ -114,6 +123,48 @@ def test_the_gateway_is_an_interface_of_the_host_in_the_vlan(bridge: Runtime, an
         runtime.delete(conf)
     assert bridge.host.links() == sorted(["cni0", "cni0.100", "lo", own_port])
     assert bridge.leases() == []
+
+
+BROKEN_GATEWAYS = {
+    "out of its VLAN": "bridge vlan del dev {port} vid 100",
+    "off the bridge": "ip link set {port} nomaster",
+    "port down": "ip link set {port} down",
+    "down": "ip link set cni0.100 down",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_GATEWAYS)
+def test_a_broken_gateway_is_told_by_check_and_repaired_by_the_next_add(broken: str, bridge: Runtime, another):
+    conf = bridge.conf(vlan=100, isDefaultGateway=True, ipam=bridge.ipam(V4))
+    result = bridge.add(conf)
+    own_port = peer(bridge.host, "cni0.100")
+    bridge.host.run(*BROKEN_GATEWAYS[broken].format(port=own_port).split())
+
+    details = failed_check(bridge, conf, result)
+    assert "cni0.100" in details or own_port in details
+    second = another("c2")
+    second.add(conf)
+
+    assert memberships(bridge.host, own_port) == {100: NATIVE}
+    bridge.check(conf, result)
+    assert bridge.sandbox.pings("10.1.2.1")
+
+
+def test_another_link_of_the_gateways_name_is_refused(bridge: Runtime):
+    bridge.host.ip("link add cni0.100 type bridge")
+
+    error = bridge.fails("ADD", bridge.conf(vlan=100, isGateway=True, ipam=bridge.ipam(V4)))
+
+    assert error.id == "PLX-VLAN-GATEWAY"
+    assert bridge.sandbox.links() == ["lo"]
+    assert bridge.leases() == []
+
+
+def test_nobody_on_the_vlan_can_give_the_host_routes(bridge: Runtime):
+    bridge.add(bridge.conf(vlan=100, isGateway=True, ipam=bridge.ipam(V4)))
+
+    for name in ("cni0", "cni0.100", peer(bridge.host, "cni0.100")):
+        assert bridge.host.sysctl(f"net/ipv6/conf/{name}/accept_ra") == "0"
 
 
 def test_each_vlan_has_a_gateway_interface_of_its_own(bridge: Runtime, another):
