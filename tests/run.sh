@@ -9,7 +9,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/install.sh"
 
 ensure_tools() {
-    local -a needs=(ip=iproute2 nft=nftables ping=iputils-ping shellcheck=shellcheck git=git)
+    local -a needs=(ip=iproute2 nft=nftables iptables=iptables ping=iputils-ping shellcheck=shellcheck git=git)
     needs+=(podman=podman busybox=busybox-static)
     filters_vlans || [[ $(uname -m) != x86_64 ]] || needs+=(qemu-system-x86_64=qemu-system-x86)
     if ((EUID)) || ! has_command apt-get; then

@@ -158,9 +158,8 @@ def test_nothing_is_left_whatever_the_configuration_says_by_now(changes: dict[st
     assert rules(bridge.host) == []
 
 
-@pytest.mark.parametrize("subnets", [(V4,), (V4, V6)], ids=str)
-def test_an_add_that_fails_at_any_change_leaves_no_rule(subnets: tuple[str, ...], backend: str, runtime: Runtime):
-    conf = masquerading(runtime, backend, *subnets)
+def test_an_add_that_fails_at_any_change_leaves_no_rule(backend: str, runtime: Runtime):
+    conf = masquerading(runtime, backend, V4, V6)
     failures = []
 
     for step in count(1):
@@ -178,7 +177,7 @@ def test_an_add_that_fails_at_any_change_leaves_no_rule(subnets: tuple[str, ...]
             break
         runtime.host.run("sh", "-c", "ip link del cni0 2>&- || :")
 
-    families = 1 if backend == "nftables" else len(subnets)
+    families = 1 if backend == "nftables" else 2
     assert sum("could not masquerade" in failure for failure in failures) == families
 
 
