@@ -11,7 +11,7 @@ CASES = cases.load("hashes")
 OURS = {"cnitool-container-id"}
 ELSEWHERE = {
     "nft-comment-hash": "with the masquerading rules",
-    "iptables-masq-chain": "the reference's iptables chains; ours masquerade through nftables only",
+    "iptables-masq-chain": "with the masquerading rules",
     "portmap-dn-chain": "portmap is not built in",
     "bandwidth-ifb": "bandwidth is not built in",
 }
