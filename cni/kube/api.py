@@ -64,7 +64,7 @@ class ApiServer:
 
     def publish(self, pod: Pod, status: str) -> None:
         """Patch the pod's annotation, and nothing but it. Raises TryAgainLater; so it does when the pod is gone."""
-        # The UID makes the server refuse the patch for another pod of the same name.
+        # The UID makes the server refuse the patch, with 409, for another pod of the same name.
         metadata = {"uid": pod.uid, "annotations": {NETWORK_STATUS: status}}
         patch = {"metadata": {key: value for key, value in metadata.items() if value}}
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/status"
@@ -73,7 +73,7 @@ class ApiServer:
             raise TryAgainLater(f"could not {what}", "the pod is gone", id="PLX-POD-UNKNOWN")
 
     def withdraw(self, namespace: str, name: str, status: str | None = None) -> None:
-        """Leave it: the annotation goes with the pod, and DEL never needs the API."""
+        """Leave it: the annotation goes with the pod, and DEL does not ask the API."""
 
     def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:
         """Record an event of the pod, once and without insisting."""
@@ -115,8 +115,11 @@ class ApiServer:
 
 
 def _refused(error: Refused, what: str) -> None:
+    """Return for 404, which is an answer. Raises TryAgainLater for 409, InvalidConfiguration for all others."""
     if error.status == 404:
         return
+    if error.status == 409:
+        raise TryAgainLater(f"could not {what}", f"{error}: the pod of that name is another now", id="PLX-POD-UID")
     raise InvalidConfiguration(f"could not {what}", f"{error}; see the ClusterRole of plexus", id="PLX-API-REFUSED")
 
 

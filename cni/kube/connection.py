@@ -9,7 +9,7 @@ from typing import Any
 from cni.spec.errors import InvalidConfiguration
 
 MERGE_PATCH = "application/merge-patch+json"
-PASSING = (408, 409, 410, 425, 429, 500, 502, 503, 504)
+PASSING = (408, 410, 425, 429, 500, 502, 503, 504)
 """Statuses that may be others in a moment: the server is starting, overloaded, or electing a leader."""
 
 

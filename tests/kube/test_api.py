@@ -222,6 +222,15 @@ def test_network_status_of_a_pod_that_is_gone_fails_the_add(api, server):
         api.publish(Pod(namespace="vms", name="vm"), "[]")
 
 
+def test_network_status_for_another_pod_of_that_name_fails_the_add_at_once(api, server):
+    server.answers = [(409, {"message": "Precondition failed: UID in precondition: u1, UID in object meta: u2"})]
+
+    with pytest.raises(TryAgainLater, match="u2") as caught:
+        api.publish(Pod(namespace="vms", name="vm", uid="u1"), "[]")
+    assert caught.value.id == "PLX-POD-UID"
+    assert len(server.requests) == 1
+
+
 def test_an_event_is_recorded_and_its_failure_is_not_ours(api, server):
     server.answers = [(201, {}), (500, {})]
     pod = Pod(namespace="vms", name="vm", uid="u1")
