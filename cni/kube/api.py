@@ -22,6 +22,8 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between tries; each is twice the last, less up to half of it at random."""
 SHORTEST_TIMEOUT = 1.0
+ANOTHER_OBJECT = (409, 422)
+"""How the server refuses a patch with a UID that is not the object's: a conflict, or (1.36) an immutable field."""
 
 
 class ApiServer:
@@ -64,7 +66,7 @@ class ApiServer:
 
     def publish(self, pod: Pod, status: str) -> None:
         """Patch the pod's annotation, and nothing but it. Raises TryAgainLater; so it does when the pod is gone."""
-        # The UID makes the server refuse the patch, with 409, for another pod of the same name.
+        # The UID makes the server refuse the patch for another pod of the same name.
         metadata = {"uid": pod.uid, "annotations": {NETWORK_STATUS: status}}
         patch = {"metadata": {key: value for key, value in metadata.items() if value}}
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/status"
@@ -115,10 +117,10 @@ class ApiServer:
 
 
 def _refused(error: Refused, what: str) -> None:
-    """Return for 404, which is an answer. Raises TryAgainLater for 409, InvalidConfiguration for all others."""
+    """Return for 404, which is an answer. Raises TryAgainLater or InvalidConfiguration for all others."""
     if error.status == 404:
         return
-    if error.status == 409:
+    if error.status in ANOTHER_OBJECT:
         raise TryAgainLater(f"could not {what}", f"{error}: the pod of that name is another now", id="PLX-POD-UID")
     raise InvalidConfiguration(f"could not {what}", f"{error}; see the ClusterRole of plexus", id="PLX-API-REFUSED")
 
