@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any
+from typing import Any
 
 import pydantic
 
 from cni.kube import objects
+from cni.meta.asked import GUID, IP, MAC, Bandwidth, PortMapping
 from cni.spec import document, model, names
 from cni.spec.errors import DecodingFailure, InvalidConfiguration, InvalidEnvironment
-from cni.spec.model import Address, Many, Model
+from cni.spec.model import Address, InvalidField, Many, Model
 
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 DEFAULT_NETWORK = "v1.multus-cni.io/default-network"
@@ -20,26 +20,6 @@ MOST_NETWORKS = 64
 LONGEST = 256 * 1024
 """Bytes: what Kubernetes allows all annotations of an object together."""
 SHOWN = 60
-
-MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
-GUID = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){7}")
-
-
-def _mac(text: str) -> str:
-    if not MAC.fullmatch(text):
-        raise ValueError(f"invalid MAC address: {text}")
-    return text.replace("-", ":").lower()
-
-
-def _guid(text: str) -> str:
-    if not GUID.fullmatch(text):
-        raise ValueError(f"invalid InfiniBand GUID: {text}")
-    return text.replace("-", ":").lower()
-
-
-def _ip(text: str) -> str:
-    (model.parse_cidr if "/" in text else model.parse_address)(text)
-    return text
 
 
 class NetworkSelection(Model):
@@ -51,11 +31,11 @@ class NetworkSelection(Model):
     interface_request: str = ""
     """Deprecated name of `interface`."""
 
-    ips: Many[Annotated[str, pydantic.AfterValidator(_ip)]] = ()
-    mac: Annotated[str, pydantic.AfterValidator(_mac)] = ""
-    infiniband_guid: Annotated[str, pydantic.AfterValidator(_guid)] = pydantic.Field("", alias="infiniband-guid")
-    bandwidth: dict[str, int] | None = None
-    port_mappings: Many[dict[str, Any]] = ()
+    ips: Many[IP] = ()
+    mac: MAC = ""
+    infiniband_guid: GUID = pydantic.Field("", alias="infiniband-guid")
+    bandwidth: Bandwidth | None = None
+    port_mappings: Many[PortMapping] = ()
     cni_args: dict[str, Any] = pydantic.Field(default_factory=dict, alias="cni-args")
     default_route: Many[Address] | None = pydantic.Field(None, alias="default-route")
     """Gateways. None: nothing is asked; empty: keep the default routes that the plugin makes."""
@@ -74,8 +54,8 @@ class NetworkSelection(Model):
             "ips": list(self.ips),
             "mac": self.mac,
             "infinibandGUID": self.infiniband_guid,
-            "bandwidth": self.bandwidth,
-            "portMappings": list(self.port_mappings),
+            "bandwidth": self.bandwidth.encode() if self.bandwidth else None,
+            "portMappings": [mapping.encode() for mapping in self.port_mappings],
             "deviceID": self.device_id,
         }
         return {key: value for key, value in asked.items() if value}
@@ -94,8 +74,7 @@ def parse(text: str, annotation: str, namespace: str) -> list[NetworkSelection]:
     selections = []
     for index, item in enumerate(items):
         where = f"element {index + 1} of annotation {annotation}"
-        selection = model.parse(NetworkSelection, item, where)
-        selections.append(_complete(selection, namespace, where))
+        selections.append(_complete(_read(item, where), namespace, where))
     return selections
 
 
@@ -105,6 +84,13 @@ def parse_default_network(text: str, namespace: str) -> NetworkSelection:
     if len(selections) != 1:
         raise _invalid(DEFAULT_NETWORK, f"it must name one network, not {len(selections)}")
     return selections[0]
+
+
+def _read(item: dict[str, Any], where: str) -> NetworkSelection:
+    try:
+        return model.parse(NetworkSelection, item, where)
+    except InvalidField as error:
+        raise InvalidConfiguration(error.msg, error.reason, id="PLX-ANNOTATION") from error
 
 
 def _decode(text: str, annotation: str) -> list[Any]:
@@ -122,16 +108,15 @@ def _decode(text: str, annotation: str) -> list[Any]:
 
 def _split(text: str, annotation: str) -> list[dict[str, str]]:
     """Read `[namespace/]name[@interface]`, comma-separated."""
-    return [_split_item(item.strip(), annotation) for item in text.split(",")] if text.strip() else []
+    items = text.split(",") if text.strip() else []
+    return [_split_item(item.strip(), f"element {index + 1}", annotation) for index, item in enumerate(items)]
 
 
-def _split_item(item: str, annotation: str) -> dict[str, str]:
-    rest, at, interface = (part.strip() for part in item.partition("@"))
+def _split_item(item: str, where: str, annotation: str) -> dict[str, str]:
+    rest, _, interface = (part.strip() for part in item.partition("@"))
     namespace, _, name = (part.strip() for part in rest.rpartition("/"))
     if "/" in namespace or "@" in interface:
-        raise _invalid(annotation, f"{_shown(item)} is not of the form [NAMESPACE/]NAME[@INTERFACE]")
-    if at and not interface:
-        raise _invalid(annotation, f"{_shown(item)} names no interface after the @")
+        raise _invalid(annotation, f"{where}, {_shown(item)}, is not of the form [NAMESPACE/]NAME[@INTERFACE]")
     return {"namespace": namespace, "name": name, "interface": interface}
 
 
@@ -143,6 +128,8 @@ def _complete(selection: NetworkSelection, namespace: str, where: str) -> Networ
             "interface": selection.interface or selection.interface_request,
         }
     )
+    if not complete.name:
+        raise InvalidConfiguration(f"could not read {where}", "it names no network", id="PLX-ANNOTATION")
     objects.validate_name(complete.name, f"{where}: network")
     objects.validate_name(complete.namespace, f"{where}: namespace")
     if complete.interface:

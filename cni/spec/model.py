@@ -18,6 +18,8 @@ from cni.spec.errors import InvalidConfiguration
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+KINDS = {"model_type": "an object", "dict_type": "an object", "tuple_type": "a list", "list_type": "a list"}
+"""What JSON calls what pydantic wants, by the type of its error."""
 T = TypeVar("T")
 M = TypeVar("M", bound="Model")
 
@@ -126,6 +128,10 @@ def _path(location: tuple[int | str, ...]) -> str:
 def _problem(error: Any) -> str:
     if error["type"] in ("value_error", "assertion_error"):
         return str(error["msg"]).split(", ", 1)[-1]
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] in KINDS:
+        return f"must be {KINDS[error['type']]}, not {_shown(error['input'])}"
     message = (
         str(error["msg"])
         .removeprefix("Input ")
@@ -133,11 +139,11 @@ def _problem(error: Any) -> str:
         .replace("valid ", "")
         .replace("a i", "an i")
     )
-    if error["type"] == "missing":
-        return "is missing"
     return f"{message}, not {_shown(error['input'])}"
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return kind(value)
     text = repr(value)
     return text if len(text) <= 60 else kind(value)

@@ -243,7 +243,7 @@ def test_a_request_reaches_the_network_it_was_made_for(node):
     )
 
     assert node.plan()[1].runtime_config == {
-        "portMappings": [{"hostPort": 1, "containerPort": 2}],
+        "portMappings": [{"hostPort": 1, "containerPort": 2, "protocol": "tcp"}],
         "mac": "02:00:00:00:00:01",
     }
 
@@ -251,7 +251,7 @@ def test_a_request_reaches_the_network_it_was_made_for(node):
 @pytest.mark.parametrize(
     "request_text",
     [
-        '"portMappings": [{"hostPort": 1}]',
+        '"portMappings": [{"hostPort": 1, "containerPort": 2}]',
         '"bandwidth": {"ingressRate": 1}',
         '"infiniband-guid": "24:8a:07:03:00:8d:ae:2e"',
     ],

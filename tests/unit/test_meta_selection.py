@@ -36,7 +36,6 @@ REFUSED = {
     "net1,": "element 2",
     "ns/": "element 1",
     "@eth1": "element 1",
-    "net1@": "names no interface",
     "root@someIP/root@someOtherIP/root@thirdIP": "is not of the form",
     "root@someIP/root@someOtherIP": "is not of the form",
     "a/b/c": "is not of the form",
@@ -56,7 +55,7 @@ REFUSED = {
     '"net1"': "must be a list of objects, not a string",
     '[{"name": "net1"}': "ends too early",
     '[{"namespace": "a"}]': "name: is missing",
-    '[{"name": ""}]': "''",
+    '[{"name": ""}]': "names no network",
     '[{"name": 5}]': "name: must be a string, not 5",
     '[{"name": "../x"}]': "'../x'",
     '[{"name": "a", "namespace": "../.."}]': "'../..'",
@@ -120,7 +119,7 @@ def test_the_json_form_carries_every_request():
         "mac": "c2:11:22:33:44:66",
         "infinibandGUID": "24:8a:07:03:00:8d:ae:2e",
         "bandwidth": {"ingressRate": 100},
-        "portMappings": [{"hostPort": 8080, "containerPort": 80}],
+        "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
         "deviceID": "0000:00:00.1",
     }
 
