@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cni.meta import served
 from cni.plugin import chain
 from cni.plugin.chain import Attachment, Host
 from cni.plugin.ledger import Entry, Ledger, Record
@@ -35,10 +36,12 @@ class Container:
                 raise self._told(error, entry) from error
 
     def attach(self, entry: Entry) -> Result:
-        """ADD through the entry's plugins. Raises the failing plugin's CNIError, told with its place."""
+        """ADD through the entry's plugins. Raises CNIError, told with its place, the failing plugin's or our own."""
         self.begun.add(entry.ifname)
         try:
-            return chain.add(_conf(entry), self._attachment(entry), self.host)
+            result = chain.add(_conf(entry), self._attachment(entry), self.host)
+            served.verify(entry, self.record.netns, result)
+            return result
         except CNIError as error:
             raise self._told(error, entry) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cni.kube import objects
@@ -13,6 +14,8 @@ NAME = "K8S_POD_NAME"
 UID = "K8S_POD_UID"
 INFRA = "K8S_POD_INFRA_CONTAINER_ID"
 FIRST = ("IgnoreUnknown", NAMESPACE, NAME, INFRA, UID)
+OF_ONE_INTERFACE = ("IP", "GATEWAY", "MAC")
+"""What a runtime asks of the interface that it names, which is the cluster network's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +37,15 @@ class Identity:
         """Namespace and name, joined by a slash."""
         return f"{self.namespace}/{self.name}"
 
-    def delegate_args(self, **more: str) -> str:
-        """CNI_ARGS for a delegate: the runtime's pairs, in a fixed order, and `more`."""
+    def delegate_args(self, asked: Mapping[str, str], *, default: bool) -> str:
+        """CNI_ARGS for a delegate: the runtime's pairs, in a fixed order, and what the pod asks of this attachment.
+
+        Only the cluster network (`default`) gets what the runtime asks of its interface.
+        """
         ordered = {"IgnoreUnknown": "true"} | {key: self.pairs[key] for key in FIRST[1:] if key in self.pairs}
         rest = {key: value for key, value in self.pairs.items() if key not in FIRST}
-        return args.join(ordered | rest | more)
+        kept = {key: value for key, value in rest.items() if default or key not in OF_ONE_INTERFACE}
+        return args.join({**ordered, **kept, **asked})
 
 
 def parse(text: str) -> Identity:

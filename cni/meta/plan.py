@@ -9,7 +9,7 @@ from typing import Any
 
 from cni.kube.objects import Pod
 from cni.kube.source import Source
-from cni.meta import selection
+from cni.meta import selection, served
 from cni.meta.config import MetaConf
 from cni.meta.identity import Identity
 from cni.meta.networks import Network, Networks
@@ -17,13 +17,10 @@ from cni.meta.selection import NetworkSelection
 from cni.plugin.ledger import Entry
 from cni.spec import document, netconf
 from cni.spec.document import Document, lookup
-from cni.spec.errors import CNIError, InvalidConfiguration, UnsupportedField
+from cni.spec.errors import CNIError, InvalidConfiguration
 from cni.spec.model import IPAddress
 from cni.spec.netconf import NetConfList
 from cni.spec.request import Request
-
-BY_ARGS = frozenset({"mac", "ips"})
-"""Asked for through CNI_ARGS as well, so that plugins without the capability serve them too."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,9 @@ def _plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None,
     wanted = list(_wanted(conf, pod, source))
     ifnames = _ifnames(wanted, request.ifname)
     _check_default_routes(wanted)
+    for want in wanted:
+        asked = want.selection.runtime_config if want.selection else {}
+        served.require(want.network.name, want.network.conf, asked, conf.external)
     return [
         _planned(want, index, ifnames[index], identity, conf.runtime_config if index == 0 else {})
         for index, want in enumerate(wanted)
@@ -120,32 +120,21 @@ def _gateways(want: Wanted) -> tuple[IPAddress, ...]:
 def _planned(want: Wanted, index: int, ifname: str, identity: Identity, runtime_config: Document) -> Planned:
     asked = want.selection.runtime_config if want.selection else {}
     conf = _with_cni_args(want.network, want.selection.cni_args if want.selection else {})
-    _check_served(want.network.name, conf, asked)
     entry = Entry(
         network=want.network.name,
         conf=conf.text,
         ifname=ifname,
-        args=identity.delegate_args(**_legacy_args(want.selection)),
+        args=identity.delegate_args(_in_args(want.selection), default=index == 0),
         runtime_config={**runtime_config, **asked},
         default=index == 0,
     )
     return Planned(entry, want.selection)
 
 
-def _legacy_args(selected: NetworkSelection | None) -> dict[str, str]:
+def _in_args(selected: NetworkSelection | None) -> dict[str, str]:
+    """What of the request goes through CNI_ARGS, for plugins that claim no capabilities."""
     asked = {"MAC": selected.mac, "IP": ",".join(selected.ips)} if selected else {}
     return {key: value for key, value in asked.items() if value}
-
-
-def _check_served(network: str, conf: NetConfList, asked: Document) -> None:
-    """Raise UnsupportedField for a request that no plugin of the network claims to serve (NPWG section 4.1.2)."""
-    for key, value in asked.items():
-        if key not in conf.capabilities | BY_ARGS:
-            raise UnsupportedField(
-                f'could not ask network "{network}" for "{key}": {document.dump(value)}',
-                f'none of its plugins claims it: add "capabilities": {{"{key}": true}} to the one that serves it',
-                id="PLX-CAPABILITY",
-            )
 
 
 def _with_cni_args(network: Network, cni_args: Document) -> NetConfList:

@@ -7,121 +7,12 @@ import json
 import subprocess
 
 import pytest
+from plexus_node import KUBEVIRT, MAC, Node, links, read, rules
 
 from cni.linux import kernel, netns
 from cni.meta import plugin
 from cni.plugin import files
 from cni.spec.errors import CheckFailed, CNIError, DeleteIncomplete, InvalidConfiguration, KernelFailure
-from cni.spec.request import Request
-
-MAC = "02:00:00:00:00:05"
-KUBEVIRT = [{"name": "multus-br", "namespace": "default", "interface": "pod37a8eec1ce1", "mac": MAC}]
-
-
-class Node:
-    """A host with plexus' directories, one pod of its manifests, and that pod's sandbox."""
-
-    def __init__(self, host, sandbox, directory):
-        self.host = host
-        self.sandbox = sandbox
-        self.directory = directory
-        self.manifests = directory / "manifests"
-        self.manifests.mkdir()
-        self.conf = {
-            "cniVersion": "1.1.0",
-            "name": "plexus",
-            "type": "plexus",
-            "manifests": str(self.manifests),
-            "cniDir": str(directory / "state"),
-            "binDir": str(directory / "bin"),
-            "delegates": [self.bridge("cluster", "cni0", "10.244.0.0/24", isDefaultGateway=True, ipMasq=True)],
-        }
-        self.define("multus-br", self.bridge("multus-br", "multus-bridge", "192.168.100.0/24"))
-
-    def bridge(self, name, bridge, subnet, **keys):
-        ipam = {"type": "host-local", "dataDir": str(self.directory / "leases"), "subnet": subnet}
-        return {"cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": bridge, "ipam": ipam} | keys
-
-    def define(self, name, conf):
-        data = {
-            "kind": "NetworkAttachmentDefinition",
-            "metadata": {"name": name},
-            "spec": {"config": conf if isinstance(conf, str) else json.dumps(conf)},
-        }
-        (self.manifests / f"nad-{name}.json").write_text(json.dumps(data))
-
-    def run(self, networks):
-        text = networks if isinstance(networks, str) else json.dumps(networks)
-        metadata = {"name": "vm", "annotations": {"k8s.v1.cni.cncf.io/networks": text}}
-        (self.manifests / "pod.json").write_text(json.dumps({"kind": "Pod", "metadata": metadata}))
-
-    def request(self, command, **changes):
-        changes = {
-            "container_id": "c1",
-            "netns": self.sandbox.path,
-            "ifname": "eth0",
-            "args": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=vm",
-        } | changes
-        return Request(command=command, environ={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, **changes).with_conf(
-            self.conf | changes.get("conf", {})
-        )
-
-    def add(self, **changes):
-        return netns.run_inside(self.host.path, lambda: plugin.add(self.request("ADD", **changes)))
-
-    def delete(self, **changes):
-        netns.run_inside(self.host.path, lambda: plugin.delete(self.request("DEL", **changes)))
-
-    def check(self):
-        netns.run_inside(self.host.path, lambda: plugin.check(self.request("CHECK")))
-
-    def collect(self, *valid):
-        keys = {"cni.dev/valid-attachments": [{"containerID": cid, "ifname": ifname} for cid, ifname in valid]}
-        request = self.request("GC")
-        netns.run_inside(self.host.path, lambda: plugin.gc(request.with_conf({**request.conf, **keys})))
-
-    def state(self):
-        """Everything an attachment can leave: links but bridges, addresses, routes, rules, leases, records, status."""
-        return {
-            "host links": sorted(name for name in _links(self.host.path) if not name.startswith(("cni", "multus"))),
-            "sandbox links": sorted(_links(self.sandbox.path)),
-            "routes": _read(self.sandbox.path, "ip", "-json", "route"),
-            "bridge addresses": _addresses(self.host.path),
-            "rules": _rules(self.host.path),
-            "files": sorted(str(path.relative_to(self.directory)) for path in self._state_files()),
-        }
-
-    def _state_files(self):
-        paths = itertools.chain((self.directory / "leases").rglob("*"), (self.directory / "state").rglob("*"))
-        kept = ("lock", "last_reserved_ip.0")  # host-local's memory of where it was, not of who has what
-        return [path for path in paths if path.is_file() and path.name not in kept]
-
-    @property
-    def record(self):
-        return self.directory / "state" / "containers" / "c1@eth0.json"
-
-    @property
-    def status(self):
-        return json.loads((self.directory / "state" / "network-status" / "default" / "vm.json").read_text())
-
-
-def _read(path, *command):
-    output = subprocess.run(["nsenter", f"--net={path}", *command], check=True, capture_output=True, text=True).stdout
-    return json.loads(output or "[]")
-
-
-def _links(path):
-    return [link["ifname"] for link in _read(path, "ip", "-json", "link")]
-
-
-def _addresses(path):
-    found = _read(path, "ip", "-json", "-4", "address")
-    return [(link["ifname"], entry["local"]) for link in found for entry in link["addr_info"] if link["ifname"] != "lo"]
-
-
-def _rules(path):
-    ruleset = _read(path, "nft", "-j", "list", "ruleset")["nftables"]
-    return [entry["rule"]["comment"] for entry in ruleset if "comment" in entry.get("rule", {})]
 
 
 @pytest.fixture
@@ -135,7 +26,7 @@ def test_a_pod_gets_the_cluster_network_and_the_one_it_asks_for(node):
     result = node.add()
 
     assert [str(ip.address) for ip in result.ips] == ["10.244.0.2/24"]
-    inside = {link["ifname"]: link for link in _read(node.sandbox.path, "ip", "-json", "address")}
+    inside = {link["ifname"]: link for link in read(node.sandbox.path, "ip", "-json", "address")}
     assert inside.keys() == {"lo", "eth0", "pod37a8eec1ce1"}
     assert inside["pod37a8eec1ce1"]["address"] == MAC
     assert inside["pod37a8eec1ce1"]["addr_info"][0]["local"] == "192.168.100.2"
@@ -266,9 +157,9 @@ def test_delete_frees_everything_when_the_sandbox_is_gone(node, path):
 
     node.delete(netns=path)
 
-    assert [name for name in _links(node.host.path) if name.startswith("veth")] == []
-    assert _rules(node.host.path) == []
-    assert node._state_files() == []
+    assert [name for name in links(node.host.path) if name.startswith("veth")] == []
+    assert rules(node.host.path) == []
+    assert node.state_files() == []
 
 
 def test_delete_finds_an_interface_that_kubevirt_has_renamed(node):
@@ -286,8 +177,8 @@ def test_delete_finds_an_interface_that_kubevirt_has_renamed(node):
         node.check()
     node.delete()
 
-    assert sorted(_links(node.sandbox.path)) == ["k6t-37a8eec1ce1", "lo"]
-    assert node._state_files() == []
+    assert sorted(links(node.sandbox.path)) == ["k6t-37a8eec1ce1", "lo"]
+    assert node.state_files() == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format": 7}', b"\xff\xfe", b'{"format": 1, "entries": [{}]}'])
@@ -297,9 +188,9 @@ def test_a_damaged_record_does_not_stop_delete(node, damage):
 
     node.delete()
 
-    assert [name for name in _links(node.host.path) if name.startswith("veth")] == []
-    assert [path.name for path in node._state_files()] == ["c1@eth0.damaged"]
-    assert _rules(node.host.path) == []
+    assert [name for name in links(node.host.path) if name.startswith("veth")] == []
+    assert [path.name for path in node.state_files()] == ["c1@eth0.damaged"]
+    assert rules(node.host.path) == []
 
 
 def test_a_damaged_record_of_an_unknown_pod_is_told_once(node):
@@ -322,7 +213,7 @@ def test_the_pods_default_route_goes_where_it_says(node):
 
     result = node.add()
 
-    defaults = _read(node.sandbox.path, "ip", "-json", "route", "show", "default")
+    defaults = read(node.sandbox.path, "ip", "-json", "route", "show", "default")
     assert [(route["gateway"], route["dev"]) for route in defaults] == [("192.168.100.1", "net1")]
     assert result.routes == ()
     assert [status.get("gateway") for status in node.status] == [None, ["192.168.100.1"], None]
@@ -335,7 +226,7 @@ def test_an_empty_default_route_keeps_what_the_network_makes(node):
 
     node.add()
 
-    defaults = _read(node.sandbox.path, "ip", "-json", "route", "show", "default")
+    defaults = read(node.sandbox.path, "ip", "-json", "route", "show", "default")
     assert [(route["gateway"], route["dev"]) for route in defaults] == [("10.8.0.1", "net1")]
 
 
@@ -349,8 +240,8 @@ def test_gc_deletes_what_no_valid_attachment_holds_and_nothing_else(node):
     assert node.state() == before
     node.check()
     node.collect()
-    assert node._state_files() == []
-    assert [name for name in _links(node.host.path) if name.startswith("veth")] == []
+    assert node.state_files() == []
+    assert [name for name in links(node.host.path) if name.startswith("veth")] == []
 
 
 def test_check_reaches_networks_of_versions_that_did_not_have_it(node):
