@@ -12,6 +12,9 @@ ensure_tools() {
     local -a needs=(ip=iproute2 nft=nftables iptables=iptables ping=iputils-ping shellcheck=shellcheck git=git)
     needs+=(podman=podman busybox=busybox-static)
     filters_vlans || [[ $(uname -m) != x86_64 ]] || needs+=(qemu-system-x86_64=qemu-system-x86)
+    # tests/cluster builds Kubernetes with Go, where it is not given.
+    [[ ! ${PLEXUS_KUBE_BIN-} ]] && ! has_command go ||
+        needs+=(etcd=etcd-server containerd=containerd runc=runc openssl=openssl setpriv=util-linux)
     if ((EUID)) || ! has_command apt-get; then
         local missing
         missing=$(missing_packages "${needs[@]}" | tr '\n' ' ')

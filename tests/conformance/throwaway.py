@@ -49,7 +49,8 @@ class Host:
     def command(self, *words: str) -> list[str]:
         """The command line that runs another one here."""
         proc = f"/proc/{self.pid}/ns"
-        enter = ["nsenter", f"--mount={proc}/mnt", f"--net={proc}/net", f"--pid={proc}/pid_for_children", "--"]
+        spaces = {"mount": "mnt", "net": "net", "cgroup": "cgroup", "pid": "pid_for_children"}
+        enter = ["nsenter", *(f"--{name}={proc}/{file}" for name, file in spaces.items()), "--"]
         inside = ["nsenter", f"--net={self.path}", "--"] if self.name else []
         return [*enter, *inside, *words]
 

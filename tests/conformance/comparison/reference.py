@@ -63,10 +63,10 @@ def _version(directory: Path) -> str:
 
 
 def _built() -> Reference:
-    reason = _no_go()
+    reason = no_go()
     if reason:
         return Reference(NEW, None, f"no Go toolchain to build the reference plugins {NEW} with: {reason}")
-    directory = _cache() / f"reference-{NEW}"
+    directory = cache() / f"reference-{NEW}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{directory}.lock"):
         return Reference(NEW, directory) if _is_complete(directory) else _build(directory)
@@ -93,7 +93,8 @@ def _build(directory: Path) -> Reference:
     return Reference(NEW, directory)
 
 
-def _no_go() -> str:
+def no_go() -> str:
+    """Why there is no Go toolchain to build with; "" where there is one."""
     go = shutil.which("go")
     if not go:
         return "go is not installed"
@@ -104,5 +105,6 @@ def _no_go() -> str:
     return "" if version >= OLDEST_GO else f"{told.strip() or go} is too old"
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where the tests keep what is built or fetched once."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plexus-tests"

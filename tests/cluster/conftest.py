@@ -1,0 +1,60 @@
+"""One cluster for all tests here; each test leaves nothing behind on its node, which is checked."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cluster as clusters
+import deployed as deployments
+import executables
+import pytest
+from cluster import Cluster, eventually
+from deployed import Deployed
+from installed import tools
+from traces import Traces
+
+NEEDED = ("etcd", "containerd", "runc", "openssl", "busybox", "nft", "iptables", "setpriv", "unshare", "nsenter")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of it on one worker, since there is one cluster."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane and a node."""
+    if os.geteuid() != 0:
+        pytest.skip("a cluster needs root")
+    tools(*NEEDED)
+    try:
+        found = executables.find()
+    except executables.Unavailable as error:
+        pytest.skip(str(error))
+    with clusters.running(tmp_path_factory.mktemp("cluster"), found) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster) -> Deployed:
+    """plexus, in it."""
+    made = deployments.deploy(cluster)
+    cluster.wait_for_node()
+    return made
+
+
+@pytest.fixture
+def plexus(installed: Deployed) -> Iterator[Deployed]:
+    """plexus, and the promise that all of what a test had it make is gone when the test's pods are."""
+    cluster = installed.cluster
+    before = Traces.of(cluster)
+    yield installed
+    cluster.delete("deployments,pods", "--all", "--all-namespaces")
+    cluster.delete("network-attachment-definitions", "--all", "--all-namespaces")
+    eventually(lambda: Traces.of(cluster) == before or _differ(Traces.of(cluster), before), AssertionError)
+
+
+def _differ(found: Traces, before: Traces) -> None:
+    raise AssertionError(f"the test's pods are gone, and this is left: {found.without(before)}")

@@ -1,0 +1,98 @@
+"""plexus in a cluster: its launchers and configuration on the node, its role and the networks' kind in the API."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster import Cluster
+from comparison import columns
+from installed import OLD, reference_plugins
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMESPACE, ACCOUNT = "kube-system", "plexus"
+USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+OTHERS = ("loopback", "portmap")
+"""Executables of other vendors, as every node has them."""
+COPIES = {"bridge": "reference-bridge", "host-local": "reference-host-local"}
+"""The reference's own, by the names that networks use for those that are to be executed."""
+POD_NETWORK = {
+    "cniVersion": "1.0.0",
+    "name": "pod-network",
+    "plugins": [
+        {
+            "type": "bridge",
+            "bridge": "cni0",
+            "isDefaultGateway": True,
+            "ipMasq": True,
+            "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/20"}]]},
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What is installed, and how it is configured."""
+
+    cluster: Cluster
+    kubeconfig: Path
+
+    @property
+    def conf_file(self) -> Path:
+        """The runtime's configuration: the first of its directory."""
+        return self.cluster.node.conf_dir / "00-plexus.conflist"
+
+    def configure(self, **keys: Any) -> None:
+        """Write the runtime's configuration, by rename within its directory as containerd needs it."""
+        plugin = {
+            "type": "plexus",
+            "kubeconfig": str(self.kubeconfig),
+            "binDir": str(self.cluster.node.bin_dir),
+            "capabilities": {"portMappings": True},
+            "delegates": [POD_NETWORK],
+        } | keys
+        temporary = self.conf_file.with_suffix(".new")
+        temporary.write_text(json.dumps({"cniVersion": "1.0.0", "name": "plexus", "plugins": [plugin]}))
+        temporary.rename(self.conf_file)
+
+    def requests(self, *names: str) -> list[str]:
+        """What plexus asked the API server for, of the objects of these names: `verb resource`."""
+        asked = (request for request in self.cluster.control_plane.requests() if request["user"]["username"] == USER)
+        return [
+            f"{request['verb']} {_resource(request['objectRef'])}" for request in asked if _is_about(request, names)
+        ]
+
+
+def deploy(cluster: Cluster) -> Deployed:
+    """Install plexus on the node, and what it needs in the API."""
+    directory = ROOT / "deploy"
+    cluster.kubectl("apply", "-f", str(directory / "crd.yaml"), "-f", str(directory / "rbac.yaml"))
+    kind = "customresourcedefinition/network-attachment-definitions.k8s.cni.cncf.io"
+    cluster.kubectl("wait", "--for=condition=Established", kind, "--timeout=60s")
+    token = cluster.kubectl("create", "token", ACCOUNT, "--namespace", NAMESPACE, "--duration=24h").strip()
+    kubeconfig = cluster.node.credentials.write_kubeconfig(ACCOUNT, token)
+    _install(cluster.node.bin_dir)
+    deployed = Deployed(cluster, kubeconfig)
+    deployed.configure()
+    return deployed
+
+
+def _install(directory: Path) -> None:
+    columns.install(directory)
+    theirs = reference_plugins(OLD, *OTHERS, *COPIES)
+    for name in OTHERS:
+        shutil.copy(theirs / name, directory / name)
+    for name, copy in COPIES.items():
+        shutil.copy(theirs / name, directory / copy)
+
+
+def _resource(reference: dict[str, str]) -> str:
+    return "/".join(filter(None, (reference["resource"], reference.get("subresource"))))
+
+
+def _is_about(request: dict[str, Any], names: tuple[str, ...]) -> bool:
+    reference = request["objectRef"]
+    return reference.get("name") in names or reference["resource"] == "events"

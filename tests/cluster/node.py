@@ -1,0 +1,130 @@
+"""containerd, runc and the kubelet, and where they look for CNI plugins and their configuration."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import archive
+from credentials import Credentials
+from installed import PATH
+from machine import ADDRESS, Service
+from throwaway import Host
+
+SOCKET = "/run/containerd/containerd.sock"
+CONTAINERD = """
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs"]
+[grpc]
+  address = "{socket}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{image}"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  stream_server_address = "127.0.0.1"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{bin_dir}"
+    conf_dir = "{conf_dir}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "overlayfs"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+"""
+KUBELET = {
+    "apiVersion": "kubelet.config.k8s.io/v1beta1",
+    "kind": "KubeletConfiguration",
+    "address": ADDRESS,
+    "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+    "authorization": {"mode": "AlwaysAllow"},
+    "cgroupDriver": "cgroupfs",
+    "cgroupsPerQOS": False,
+    "enforceNodeAllocatable": [],
+    "failCgroupV1": False,
+    "failSwapOn": False,
+    "makeIPTablesUtilChains": False,
+    "hairpinMode": "none",
+    "evictionHard": {},
+    "containerRuntimeEndpoint": f"unix://{SOCKET}",
+    "resolvConf": "",
+    "registryPullQPS": 0,
+    "maxPods": 200,
+    "fileCheckFrequency": "1s",
+    "syncFrequency": "5s",
+    "nodeStatusUpdateFrequency": "2s",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """The node "localhost"; its directories are below one that the caller gives."""
+
+    host: Host
+    directory: Path
+    executables: Path
+    credentials: Credentials
+
+    @property
+    def bin_dir(self) -> Path:
+        """Where containerd looks for plugins."""
+        return self.directory / "bin"
+
+    @property
+    def conf_dir(self) -> Path:
+        """Where containerd looks for the configuration of the pods' network."""
+        return self.directory / "net.d"
+
+    @property
+    def static_pods(self) -> Path:
+        """Where the kubelet looks for static pods."""
+        return self.directory / "static-pods"
+
+    @cached_property
+    def containerd(self) -> Service:
+        config = self.directory / "containerd.toml"
+        words = {"socket": SOCKET, "image": archive.NAME, "bin_dir": self.bin_dir, "conf_dir": self.conf_dir}
+        config.write_text(CONTAINERD.format(**words))
+        containerd = shutil.which("containerd", path=PATH) or "containerd"
+        return self._service("containerd", [containerd, "--config", str(config), "--log-level", "info"])
+
+    @cached_property
+    def kubelet(self) -> Service:
+        config = self.directory / "kubelet.json"
+        config.write_text(json.dumps(KUBELET | {"staticPodPath": str(self.static_pods)}))
+        words = [
+            str(self.executables / "kubelet"),
+            f"--config={config}",
+            f"--kubeconfig={self.credentials.kubeconfig('system:node:localhost')}",
+            "--hostname-override=localhost",
+            f"--node-ip={ADDRESS}",
+            "--root-dir=/var/lib/kubelet",
+            "--v=1",
+        ]
+        return self._service("kubelet", words)
+
+    @property
+    def services(self) -> list[Service]:
+        """All, in the order in which they are started."""
+        return [self.containerd, self.kubelet]
+
+    def prepare(self) -> None:
+        """Make the directories."""
+        for path in (self.bin_dir, self.conf_dir, self.static_pods):
+            path.mkdir(parents=True)
+
+    def import_image(self) -> str:
+        """Give containerd the one image there is; return what it says of it."""
+        path = self.directory / "image.tar"
+        archive.write(path, Path(shutil.which("busybox", path=PATH) or ""))
+        return self.ctr("image", "import", str(path))
+
+    def ctr(self, *words: str) -> str:
+        """Run containerd's command line client among the kubelet's containers."""
+        return self.host.run("ctr", "--address", SOCKET, "--namespace", "k8s.io", *words)
+
+    def _service(self, name: str, words: list[str]) -> Service:
+        return Service(self.host, name, words, self.directory / f"{name}.log", {"HOME": "/root"})
