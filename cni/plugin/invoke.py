@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, cast
 
-from cni.plugin import execute, serve
+from cni.plugin import execute, log, serve
 from cni.plugin.serve import Plugin
 from cni.spec import names, netconf
 from cni.spec.errors import DecodingFailure, InvalidConfiguration
@@ -25,6 +25,7 @@ BUILT_IN = {
     "ptp": "delegates.veth",
     "host-local": "ipam.host_local",
     "static": "ipam.static",
+    "passthru": "delegates.passthru",
 }
 """The modules that are plugins, by type; imported when called."""
 
@@ -49,9 +50,10 @@ def call(plugin_type: str, request: Request) -> Result | None:
 def call_as_runtime(plugin_type: str, request: Request) -> Result | None:
     """Have any plugin, the meta plugin too, serve `request`. Raises CNIError, the plugin's own where it gave one."""
     validate(plugin_type, request)
-    if is_built_in(plugin_type, request.external):
-        return serve.handle(load(plugin_type), request)
-    return execute.execute(plugin_type, request)
+    with log.delegate(plugin_type, request):
+        if is_built_in(plugin_type, request.external):
+            return serve.handle(load(plugin_type), request)
+        return execute.execute(plugin_type, request)
 
 
 def add(plugin_type: str, request: Request, call: Call = call) -> Result:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -11,12 +10,10 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import cni
-from cni.plugin import invoke, serve
+from cni.plugin import invoke, log, serve
 from cni.spec import document, names, versions
 from cni.spec.errors import CNIError, InvalidEnvironment, IOFailure
 from cni.spec.request import Request
-
-log = logging.getLogger(__name__)
 
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
 
@@ -49,8 +46,8 @@ def run(name: str, environ: Mapping[str, str], stdin: IO[bytes], stdout: IO[str]
     except CNIError as error:
         stdout.write(_error_json(error))
         return 1
-    except Exception as error:
-        log.exception("%s failed unexpectedly", name)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the runtime must get an answer, and the log the traceback
+        log.defect(name, error)
         stdout.write(_error_json(CNIError(f"{type(error).__name__}: {error}", "this is a defect of plexus")))
         return 1
     stdout.write(answer)
@@ -66,9 +63,12 @@ def _answer(name: str, environ: Mapping[str, str], stdin: IO[bytes]) -> str:
         supported = {"cniVersion": versions.CURRENT, "supportedVersions": versions.SUPPORTED}
         return json.dumps(supported, separators=(",", ":")) + "\n"
     request = read_request(environ, stdin)
-    # The version is checked before the plugin is imported: a call that cannot succeed need not be slow.
-    serve.check(request)
-    result = serve.handle(invoke.load(name), request)
+    if name in invoke.META:
+        log.configure(request.conf)
+    with log.call(request):
+        # The version is checked before the plugin is imported: a call that cannot succeed need not be slow.
+        serve.check(request)
+        result = serve.handle(invoke.load(name), request)
     if result is None:
         return ""
     from cni.spec import convert
@@ -120,7 +120,7 @@ def _error_json(error: CNIError) -> str:
 
 def main(name: str) -> int:
     """Be the plugin `name` for this process."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log.begin()
     # stdout belongs to the protocol: whatever a library or a child prints goes to stderr instead.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
         os.dup2(2, 1)
