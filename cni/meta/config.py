@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pydantic
 
-from cni.spec import document, model
+from cni.spec import document, model, names
+from cni.spec.document import Document
 from cni.spec.errors import InvalidConfiguration
 from cni.spec.model import Many, Model
 from cni.spec.request import Request
@@ -16,8 +18,20 @@ from cni.spec.request import Request
 STATE_DIRECTORY = "/var/lib/cni/plexus"
 
 
+class LogOptions(Model):
+    """When the log's file is begun anew, and what is kept of the old ones."""
+
+    max_age: Annotated[int, pydantic.Field(ge=0)] = 0
+    max_size: Annotated[int, pydantic.Field(ge=0)] = 0
+    max_backups: Annotated[int, pydantic.Field(ge=0)] = 0
+    compress: bool = True
+
+
 class MetaConf(Model):
     """What the meta plugin reads from its network configuration."""
+
+    cni_version: str = ""
+    """Whose shape our result has; the auxiliary chain is in it too."""
 
     delegates: Many[dict[str, Any]] = ()
     """The cluster network and others that every pod gets, inline; unused when `cluster_network` is set."""
@@ -62,7 +76,30 @@ class MetaConf(Model):
     global_namespaces: str = "default"
     """Comma-separated."""
 
+    readiness_indicator_file: str = pydantic.Field(default="", alias="readinessindicatorfile")
+    """A file whose existence says that the default network is ready."""
+
+    readiness_timeout: Annotated[float, pydantic.Field(ge=0)] = 45
+    """Seconds to wait for that file."""
+
+    auxiliary_cni_chain_name: str = pydantic.Field(default="", alias="auxiliaryCNIChainName")
+    """A directory beside the cluster network's file, whose plugins run for every pod as a network of their own."""
+
+    retry_delete_on_error: bool = False
+    """No choice: what a DEL could not undo is always kept for the next."""
+
+    log_file: str = ""
+    log_level: str = ""
+    log_to_stderr: bool = True
+    log_options: LogOptions = LogOptions()
+    """Only checked here: the log reads these four for itself, so that a call with a wrong configuration is logged."""
+
     runtime_config: dict[str, Any] = pydantic.Field(default_factory=dict)
+
+    capabilities: dict[str, bool | None] = pydantic.Field(default_factory=dict)
+    ipam: dict[str, Any] = pydantic.Field(default_factory=dict)
+    dns: dict[str, Any] = pydantic.Field(default_factory=dict)
+    """Keys of every network configuration; we only see to it that they are what they must be."""
 
     @property
     def ledger_directory(self) -> str:
@@ -81,25 +118,37 @@ class MetaConf(Model):
 
 
 def parse(request: Request) -> MetaConf:
-    """Read and check the configuration. Raises InvalidConfiguration."""
+    """Read and check the configuration. Raises InvalidConfiguration, and DecodingFailure for a bad prevResult."""
     what = f'the configuration of network "{request.network}"'
-    conf = model.parse(MetaConf, request.conf, what)
-    if not conf.delegates and not conf.cluster_network:
-        raise InvalidConfiguration(
-            f"could not read {what}", "it needs `delegates` or `clusterNetwork`: every pod gets one", id="PLX-CONF"
-        )
-    if conf.kubeconfig and "manifests" in conf.model_fields_set:
-        raise InvalidConfiguration(
-            f"could not read {what}", "`kubeconfig` and `manifests` exclude each other: keep one", id="PLX-CONF"
-        )
+    conf = model.parse(MetaConf, _written(request.conf), what)
+    for wrong in _contradictions(conf):
+        raise InvalidConfiguration(f"could not read {what}", wrong, id="PLX-CONF")
+    _ = request.prev_result  # nothing of it is used; but whoever sent it meant a result
     return conf
+
+
+def _contradictions(conf: MetaConf) -> Iterator[str]:
+    if not conf.delegates and not conf.cluster_network:
+        yield "it needs `delegates` or `clusterNetwork`: every pod gets one"
+    if conf.kubeconfig and "manifests" in conf.model_fields_set:
+        yield "`kubeconfig` and `manifests` exclude each other: keep one"
+    chain = conf.auxiliary_cni_chain_name
+    if chain and "/" not in conf.cluster_network:
+        yield "`auxiliaryCNIChainName` is a directory beside the file of `clusterNetwork`, which must be a path then"
+    if chain and not names.NAME.fullmatch(chain):
+        yield f'auxiliaryCNIChainName: "{chain}" must be a name, as a network has one'
+
+
+def _written(conf: Document) -> dict[str, Any]:
+    """The configuration without its empty texts, which mean the default as they do for Multus."""
+    return {key: value for key, value in conf.items() if value != ""}
 
 
 def parse_for_delete(request: Request) -> MetaConf:
     """Read what DEL needs, each key alone: it must work whatever the rest of the configuration has become."""
     readable = {}
     for key in ("cniDir", "binDir", "manifests", "external"):
-        value = document.lookup(request.conf, key)
+        value = document.lookup(request.conf, key) or None
         with contextlib.suppress(InvalidConfiguration):
             model.parse(MetaConf, {key: value}, key)
             readable[key] = value

@@ -12,8 +12,11 @@ from cni.meta.config import MetaConf
 from cni.meta.selection import NetworkSelection
 from cni.plugin import confdir, invoke
 from cni.spec import document, names, netconf
-from cni.spec.errors import InvalidConfiguration
+from cni.spec.errors import CNIError, InvalidConfiguration
 from cni.spec.netconf import NetConfList
+
+BEGINNING = {"type": "passthru"}
+"""What a chain begins with whose plugins expect a result to add to."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,10 @@ class Networks:
 
     def named(self, name: str) -> Network:
         """The network that the node's configuration names: a definition, a configuration, a file or a directory."""
-        return self._by_the_node(self._named(name))
+        try:
+            return self._by_the_node(self._named(name))
+        except CNIError as error:
+            raise error.within(f'network "{name}" of the node\'s configuration') from error
 
     def every_pods(self) -> list[Network]:
         """The cluster network, then those of `delegates` that every pod gets besides."""
@@ -55,6 +61,25 @@ class Networks:
             return [self.named(self.conf.cluster_network)]
         inline = (self._inline(delegate, index) for index, delegate in enumerate(self.conf.delegates))
         return [self._by_the_node(network) for network in inline]
+
+    def auxiliary(self) -> list[Network]:
+        """The chain that every pod gets last, of the plugins in a directory beside the cluster network's file.
+
+        None where there is no such directory, or no plugin in it. Raises DecodingFailure, InvalidConfiguration.
+        """
+        name = self.conf.auxiliary_cni_chain_name
+        path = self.conf.cluster_network
+        plugins = confdir.drop_ins(path if os.path.isdir(path) else os.path.dirname(path), name) if name else ()
+        if not plugins:
+            return []
+        chain = {"cniVersion": self.conf.cni_version, "name": name, "plugins": [BEGINNING, *plugins]}
+        conf = netconf.parse(document.dump(chain))
+        _check(conf, f'auxiliaryCNIChainName "{name}"')
+        return [self._by_the_node(Network(name, conf))]
+
+    def configured(self) -> list[Network]:
+        """The networks that containers get though no pod asks for them, the cluster network first."""
+        return [*self.every_pods(), *self.auxiliary()]
 
     def _by_the_node(self, network: Network) -> Network:
         """The network with what the node's configuration has to say in its own."""
@@ -70,12 +95,13 @@ class Networks:
             definition = self.source.find_network(self.conf.multus_namespace, name)
         if definition is not None:
             return self._defined(definition)
-        return self._on_disk(name, f'network "{name}"')
+        besides = f"; and there is no NetworkAttachmentDefinition {self.conf.multus_namespace}/{name}"
+        return self._on_disk(name, "its configuration", besides)
 
     def _defined(self, definition: NetworkAttachmentDefinition) -> Network:
         what = f'NetworkAttachmentDefinition "{definition.full_name}"'
         if not definition.config:
-            found = self._on_disk(definition.name, what)
+            found = self._on_disk(definition.name, f"the configuration of {what}")
             return Network(definition.full_name, found.conf)
         conf = netconf.parse(definition.config, f"spec.config of {what}")
         if not conf.name:
@@ -83,13 +109,13 @@ class Networks:
         _check(conf, what)
         return Network(definition.full_name, conf)
 
-    def _on_disk(self, name: str, what: str) -> Network:
+    def _on_disk(self, name: str, what: str, besides: str = "") -> Network:
         try:
             conf = confdir.load(self.conf.conf_dir, name)
         except InvalidConfiguration as error:
-            raise InvalidConfiguration(
-                f"could not find the configuration of {what}", str(error), id="PLX-NETWORK-MISSING"
-            ) from error
+            reason = f"{error.msg}; {error.reason}{besides}"
+            raise InvalidConfiguration(f"could not find {what}", reason, id="PLX-NETWORK-MISSING") from error
+        _check(conf, what)
         return Network(conf.name, conf)
 
     def _by_path(self, path: str) -> Network:

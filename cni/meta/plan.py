@@ -53,7 +53,7 @@ def plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, 
 
 
 def _plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, source: Source) -> list[Planned]:
-    wanted = list(_wanted(conf, pod, source))
+    wanted = [*_wanted(conf, pod, source), *map(Wanted, Networks(conf, source).auxiliary())]
     ifnames = _ifnames(wanted, request.ifname)
     _check_default_routes(wanted)
     for want in wanted:

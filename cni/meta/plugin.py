@@ -10,7 +10,7 @@ from cni.kube.manifests import Manifests
 from cni.kube.objects import Pod
 from cni.kube.source import Source
 from cni.linux import netns
-from cni.meta import config, default_route, events, garbage, identity, network_status
+from cni.meta import config, default_route, events, garbage, identity, network_status, readiness
 from cni.meta.config import MetaConf
 from cni.meta.container import Container
 from cni.meta.identity import Identity
@@ -35,6 +35,7 @@ def add(request: Request) -> Result:
     conf = config.parse(request)
     source = _source(conf, request)
     who = identity.parse(request.args)
+    readiness.wait(conf)
     pod = _get_pod(source, who)
     try:
         record = _attach_all(conf, request, who, pod, source)
@@ -97,9 +98,10 @@ def check(request: Request) -> None:
 def gc(request: Request) -> None:
     """Detach every container that is not among the valid attachments, then have the delegates collect theirs."""
     conf = config.parse(request)
+    readiness.wait(conf)
     records = Ledger(conf.ledger_directory)
     garbage.collect(
-        every_pods=Networks(conf, _source(conf, request)).every_pods(),
+        every_pods=Networks(conf, _source(conf, request)).configured(),
         known=list(records.records()),
         valid=set(request.valid_attachments()),
         host=_host(conf, request),
@@ -110,9 +112,10 @@ def gc(request: Request) -> None:
 def status(request: Request) -> None:
     """Whether an ADD would succeed: the source answers, and the delegates of every pod's networks are ready."""
     conf = config.parse(request)
+    readiness.wait_for_status(conf)
     source = _source(conf, request)
     source.check_ready()
-    for network in Networks(conf, source).every_pods():
+    for network in Networks(conf, source).configured():
         chain.status(network.conf, _host(conf, request))
 
 

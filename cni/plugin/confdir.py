@@ -59,7 +59,7 @@ def load_file(path: str) -> NetConfList:
     if not path.endswith(LIST):
         return netconf.parse_single(text, f'"{path}"')
     network = netconf.parse_list(text, f'"{path}"')
-    more = () if network.load_only_inlined_plugins else _drop_ins(os.path.dirname(path), network.name)
+    more = () if network.load_only_inlined_plugins else drop_ins(os.path.dirname(path), network.name)
     if more:
         network = network.with_plugins(more)
     if not network.plugins:
@@ -71,8 +71,11 @@ def load_file(path: str) -> NetConfList:
     return network
 
 
-def _drop_ins(directory: str, network: str) -> tuple[NetConf, ...]:
-    """The plugins in the network's own directory, which are appended to its list (libcni 1.3)."""
+def drop_ins(directory: str, network: str) -> tuple[NetConf, ...]:
+    """The plugins in the network's own directory, which are appended to its list (libcni 1.3); () without one.
+
+    Raises IOFailure, DecodingFailure, InvalidConfiguration.
+    """
     try:
         names.validate_network_name(network)  # what is no name must not become a path
     except CNIError:
