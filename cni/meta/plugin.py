@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from dataclasses import replace
@@ -10,10 +11,11 @@ from cni.kube.manifests import Manifests
 from cni.kube.objects import Pod
 from cni.kube.source import Source
 from cni.linux import netns
-from cni.meta import config, default_route, events, garbage, identity, network_status, readiness
+from cni.meta import config, default_route, events, garbage, identity, inherited, network_status, readiness
 from cni.meta.config import MetaConf
 from cni.meta.container import Container
 from cni.meta.identity import Identity
+from cni.meta.inherited import Inheritance
 from cni.meta.networks import Networks
 from cni.meta.plan import Planned, plan
 from cni.plugin import chain, ledger
@@ -23,6 +25,8 @@ from cni.plugin.rollback import Rollback, Teardown
 from cni.spec.errors import CheckFailed, CNIError, DeleteIncomplete, InvalidConfiguration, TryAgainLater
 from cni.spec.request import Request
 from cni.spec.result import Result
+
+log = logging.getLogger(__name__)
 
 IN_CLUSTER = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
 
@@ -67,7 +71,8 @@ def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None
 def delete(request: Request) -> None:
     """Undo what ADD recorded, newest first, without asking what the pod or its networks are now.
 
-    Raises one CNIError naming each failure; what could not be undone stays recorded for the next DEL.
+    Where there is no record, it is undone what Multus remembers, or what an ADD would make now. Raises one CNIError
+    naming each failure; what could not be undone stays recorded for the next DEL.
     """
     conf = config.parse_for_delete(request)
     records = Ledger(conf.ledger_directory)
@@ -76,9 +81,15 @@ def delete(request: Request) -> None:
     except DamagedRecord as error:
         _delete_by_plan(request, records, error)
         return
-    if record is None:
-        return  # it is written before anything else is done: there was no ADD, or all of it is undone
-    _undo(replace(record, netns=_sandbox(record, request.netns)), records, conf, request)
+    inheritance = _inheritance(conf)
+    record = record or inheritance.find(request.container_id, request.ifname) or _assumed(request)
+    if record is not None:
+        teardown = Teardown()
+        with teardown.step():
+            _undo(replace(record, netns=_sandbox(record, request.netns)), records, conf, request)
+        with teardown.step():
+            inheritance.forget(request.container_id)
+        teardown.finish(f'could not delete container "{record.container_id}"')
 
 
 def check(request: Request) -> None:
@@ -86,6 +97,7 @@ def check(request: Request) -> None:
     conf = config.parse_for_delete(request)
     records = Ledger(conf.ledger_directory)
     record = records.find(request.container_id, request.ifname)
+    record = record or _inheritance(conf).find(request.container_id, request.ifname)
     if record is None:
         raise CheckFailed(
             f'could not find what container "{request.container_id}" is attached to',
@@ -100,10 +112,11 @@ def gc(request: Request) -> None:
     conf = config.parse(request)
     readiness.wait(conf)
     records = Ledger(conf.ledger_directory)
+    valid = set(request.valid_attachments())
     garbage.collect(
         every_pods=Networks(conf, _source(conf, request)).configured(),
-        known=list(records.records()),
-        valid=set(request.valid_attachments()),
+        known=[*records.records(), *_inheritance(conf).records(valid)],
+        valid=valid,
         host=_host(conf, request),
         undo=lambda record: _undo(replace(record, netns=_sandbox(record, "")), records, conf, request),
     )
@@ -208,6 +221,38 @@ def _cluster_result(record: Record) -> Result:
     return next(filter(None, (entry.get_result() for entry in record.entries if entry.default)))
 
 
+def _inheritance(conf: MetaConf) -> Inheritance:
+    return Inheritance(conf.cni_dir, inherited.MULTUS)
+
+
+def _assumed(request: Request) -> Record | None:
+    """What an ADD would make now, for a container that somebody else attached, or whose record is lost.
+
+    The runtime's prevResult tells that there was an ADD, which is worth to ask for the pod; else it is what every pod
+    gets. None where that cannot be known: usually there was no ADD, or all of it is undone.
+    """
+    try:
+        return _planned_record(request, identity.parse(request.args if request.prev_result else ""))[0]
+    except CNIError as error:
+        log.warning('container "%s" has no record, and it cannot be told what it has: %s', request.container_id, error)
+        return None
+
+
+def _planned_record(request: Request, who: Identity) -> tuple[Record, str]:
+    """A record of what an ADD would make now, or of what every pod gets, and then why its own networks are unknown."""
+    conf = config.parse(request)
+    source = _source(conf, request)
+    unknown = ""
+    try:
+        planned = plan(conf, request, who, _get_pod(source, who), source)
+    except CNIError as error:
+        unknown = str(error)
+        planned = plan(conf, request, identity.parse(""), None, source)
+    entries = tuple(wanted.entry for wanted in planned)
+    record = Record(container_id=request.container_id, ifname=request.ifname, netns=request.netns, entries=entries)
+    return record, unknown
+
+
 def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) -> None:
     """DEL without a readable record: undo what an ADD would make now.
 
@@ -215,23 +260,11 @@ def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) ->
     """
     aside = records.set_aside(request.container_id, request.ifname)
     conf = config.parse(request)
-    source = _source(conf, request)
     who = identity.parse(request.args)
-    unknown = ""
-    try:
-        planned = plan(conf, request, who, _get_pod(source, who), source)
-    except CNIError as error:
-        unknown = str(error)
-        planned = plan(conf, request, identity.parse(""), None, source)
-    record = Record(
-        container_id=request.container_id,
-        ifname=request.ifname,
-        netns=request.netns,
-        entries=tuple(wanted.entry for wanted in planned),
-    )
+    record, unknown = _planned_record(request, who)
     Container(record, records, _host(conf, request)).detach_all()
     if who.is_pod and who.full_name not in {other.pod for other in records.records()}:
-        source.withdraw(who.namespace, who.name)
+        _source(conf, request).withdraw(who.namespace, who.name)
     if unknown:
         raise DeleteIncomplete(
             f'could not tell all networks of container "{request.container_id}"',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +102,12 @@ class Cache:
             if found is not None and network in ("", found.network):
                 yield found
 
+    def of_containers(self, container_ids: Collection[str]) -> list[Remembered]:
+        """All that is remembered of some containers, what was written first at the front; unreadable files are not."""
+        paths = [path for path in self._paths() if not set(container_ids).isdisjoint(os.path.basename(path).split("-"))]
+        found = (_read_current(path) for path in sorted(paths, key=_written_at))
+        return [known for known in found if known is not None and known.attachment.container_id in container_ids]
+
     def _paths(self) -> list[str]:
         try:
             return [os.path.join(self.directory, name) for name in sorted(os.listdir(self.directory))]
@@ -152,6 +158,13 @@ def _current(data: Document, path: str) -> Remembered:
         path=path,
         result=dict(result.items()),
     )
+
+
+def _written_at(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _text(value: Any) -> str:

@@ -89,8 +89,9 @@ class Node:
 
     def state_files(self):
         paths = itertools.chain((self.directory / "leases").rglob("*"), (self.directory / "state").rglob("*"))
-        kept = ("lock", "last_reserved_ip.0")  # host-local's memory of where it was, not of who has what
-        return [path for path in paths if path.is_file() and path.name not in kept]
+        # host-local's memory of where it was, and of where to look; not of who has what
+        kept = ("lock", "last_reserved_ip.0", ".index")
+        return [path for path in paths if path.is_file() and not path.name.endswith(kept)]
 
     @property
     def record(self):
