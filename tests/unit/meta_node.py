@@ -43,17 +43,52 @@ class Node:
         }
         (self.manifests / "pod.json").write_text(json.dumps({"kind": "Pod", "metadata": metadata}))
 
-    def plan(self, args=POD_ARGS, **conf):
+    def request(self, **conf):
         keys = {"delegates": [CLUSTER], "manifests": str(self.manifests), "confDir": str(self.conf_dir)} | conf
-        request = Request(
+        return Request(
             command="ADD",
             container_id="c1",
             ifname="eth0",
             netns="/n",
             conf={"name": "plexus", "type": "plexus"} | keys,
         )
+
+    def plan(self, args=POD_ARGS, **conf):
+        request = self.request(**conf)
         parsed = config.parse(request)
         source = Manifests(parsed.manifests, "")
         who = identity.parse(args)
         pod = source.get_pod(who.namespace, who.name) if who.is_pod else None
         return [wanted.entry for wanted in plan(parsed, request, who, pod, source)]
+
+
+PLACE = "@CONFDIR@"
+"""What stands for the node's `confDir` in a row."""
+
+
+class Situation:
+    """A row's node, files, definitions and pod."""
+
+    def __init__(self, given, directory):
+        self.node = Node(directory)
+        self.conf = json.loads(self.located(json.dumps(given.get("conf", {}))))
+        for name, content in given.get("files", {}).items():
+            path = self.node.conf_dir / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content if isinstance(content, str) else json.dumps(content))
+        for name, conf in given.get("definitions", {}).items():
+            namespace, _, own = name.partition("/")
+            self.node.define(own, conf, namespace=namespace)
+        pod = dict(given.get("pod", {}))
+        self.namespace = pod.pop("namespace", "test")
+        self.node.run(self.namespace, **pod)
+        self.args = given.get("args", f"K8S_POD_NAMESPACE={self.namespace};K8S_POD_NAME=vm")
+
+    def located(self, text):
+        return text.replace(PLACE, str(self.node.conf_dir))
+
+    def request(self):
+        return self.node.request(**self.conf)
+
+    def plan(self):
+        return self.node.plan(args=self.args, **self.conf)
