@@ -10,6 +10,7 @@ import contextlib
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ LONGEST = 8192
 """Characters of a text that are logged."""
 
 _handlers: list[logging.Handler] = []
+_exchange = threading.Lock()
+"""Held while handlers are exchanged: a process may serve many calls."""
 
 
 @dataclass(frozen=True)
@@ -125,19 +128,23 @@ class Stderr(logging.StreamHandler[TextIO]):
 
 def _install(settings: Settings) -> None:
     root = logging.getLogger()
-    while _handlers:
-        handler = _handlers.pop()
-        root.removeHandler(handler)
-        handler.close()
+    wanted = list(_wanted(settings))
+    with _exchange:
+        for handler in _handlers:
+            root.removeHandler(handler)
+        _handlers[:] = wanted
+        for handler in wanted:
+            handler.setFormatter(Line())
+            root.addHandler(handler)
+        for name in OURS:
+            logging.getLogger(name).setLevel(settings.threshold)
+
+
+def _wanted(settings: Settings) -> Iterator[logging.Handler]:
     if settings.to_stderr:
-        _handlers.append(_stderr(settings))
+        yield _stderr(settings)
     if settings.file:
-        _handlers.append(LogFile(settings.file, settings.backups))
-    for handler in _handlers:
-        handler.setFormatter(Line())
-        root.addHandler(handler)
-    for name in OURS:
-        logging.getLogger(name).setLevel(settings.threshold)
+        yield LogFile(settings.file, settings.backups)
 
 
 def _stderr(settings: Settings) -> logging.Handler:
