@@ -143,10 +143,21 @@ keep_theirs() {
 
 # --- Launchers -----------------------------------------------------------------------------------------------------
 
+# Starts without `site`, which takes a quarter of the time and is needed only where the node daemon does not answer.
 launcher() {
     printf '%s\n' "$shebang"
     printf '# A launcher of plexus, written by its install.sh.\n'
-    printf 'from cni.node.launcher import main\n\nraise SystemExit(main("%s"))\n' "$1"
+    printf 'import sys\n\nsys.path.insert(0, "%s")\n' "$packages"
+    printf 'from cni.node.launcher import main\n\nraise SystemExit(main("%s", "%s"))\n' "$1" "$socket"
+}
+
+# An installation of its own has a daemon of its own.
+socket_of() {
+    if [[ $1 == /opt/plexus ]]; then
+        printf '/run/plexus/plexus.sock'
+    else
+        printf '/run/plexus/%s.sock' "$(printf '%s' "$1" | sha256sum | cut -c -16)"
+    fi
 }
 
 is_ours() { read_first_line "$1" && [[ $line == "#!$prefix/versions/"* ]]; }
@@ -267,9 +278,17 @@ dependencies() {
     ' "$source_dir/pyproject.toml"
 }
 
+# Where an environment in DIR has its packages, whether it is there or not.
+packages_of() {
+    "$python" -I -c 'if True:
+        import sys, sysconfig
+        print(sysconfig.get_path("purelib", "venv", {"base": sys.argv[1], "platbase": sys.argv[1]}))
+    ' "$1"
+}
+
 # Built where it will stay, because such an environment cannot be moved; it counts once `complete` is there.
 build_version() {
-    local home=$prefix/versions/$version packages
+    local home=$prefix/versions/$version
     [[ ! -e $home/complete ]] || return 0
     say "building $home with $python"
     unfinished=$home
@@ -279,7 +298,6 @@ build_version() {
     dependencies >"$home/dependencies.txt"
     "$home/bin/python3" -I -m pip install --quiet --disable-pip-version-check \
         --constraint "$source_dir/constraints.txt" --requirement "$home/dependencies.txt"
-    packages=$("$home/bin/python3" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     tar -C "$source_dir" --exclude=__pycache__ --owner=0 --group=0 --mode=u+rwX,go+rX,go-w -cf - cni ipam delegates |
         tar -C "$packages" -xf -
     # What only built it would slow down every start.
@@ -312,7 +330,7 @@ check_paths() {
     for path in "$prefix" "$bin_dir" $conf_dir; do
         [[ $path != *[[:space:]]* ]] || die "\"$path\" contains white space, which the kernel does not take in a #! line"
     done
-    ((${#prefix} < 255 - 43)) || die "--prefix is too long: the kernel takes 254 characters in a #! line"
+    ((${#prefix} < 255 - 44)) || die "--prefix is too long: the kernel takes 254 characters in a #! line"
 }
 
 lock_prefix() {
@@ -325,7 +343,9 @@ install_plexus() {
     ensure_packages ip=iproute2 nft=nftables "$@"
     python=$(find_python)
     version=$(version_id)
-    shebang="#!$prefix/versions/$version/bin/python3 -I"
+    shebang="#!$prefix/versions/$version/bin/python3 -IS"
+    packages=$(packages_of "$prefix/versions/$version")
+    socket=$(socket_of "$prefix")
     changed=0
     ensure_directory "$prefix"
     lock_prefix

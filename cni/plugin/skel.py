@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -118,10 +119,22 @@ def _error_json(error: CNIError) -> str:
     return text.encode("utf-8", "replace").decode()  # a lone surrogate from the environment is not UTF-8
 
 
-def main(name: str) -> int:
-    """Be the plugin `name` for this process."""
+def main(name: str, stdin: bytes | None = None, *, half_done: bool = False) -> int:
+    """Be the plugin `name` for this process; `stdin` is what was read of it before, `half_done` is for `again`."""
     log.begin()
     # stdout belongs to the protocol: whatever a library or a child prints goes to stderr instead.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
         os.dup2(2, 1)
-        return run(name, os.environ, sys.stdin.buffer, stdout, sys.stderr)
+        if half_done:
+            return again(name, os.environ, stdin or b"", stdout, sys.stderr)
+        return run(name, os.environ, sys.stdin.buffer if stdin is None else io.BytesIO(stdin), stdout, sys.stderr)
+
+
+def again(name: str, environ: Mapping[str, str], stdin: bytes, stdout: IO[str], stderr: IO[str]) -> int:
+    """Serve an ADD that somebody has begun and not finished: what there is of it is deleted first."""
+    told = io.StringIO()
+    status = run(name, {**environ, "CNI_COMMAND": "DEL"}, io.BytesIO(stdin), told, stderr)
+    if status:
+        stdout.write(told.getvalue())
+        return status
+    return run(name, environ, io.BytesIO(stdin), stdout, stderr)

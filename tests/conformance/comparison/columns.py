@@ -22,13 +22,13 @@ ROOT = Path(__file__).resolve().parents[3]
 OURS, EXECUTED = "ours", "ours, executed"
 REFERENCES = (reference.OLD, reference.NEW)
 LAUNCHER = """\
-#!{python} -I
+#!{python} -IS
 import sys
 
 sys.path.insert(0, {root!r})
 from cni.node.launcher import main
 
-raise SystemExit(main({name!r}))
+raise SystemExit(main({name!r}, {socket!r}))
 """
 PRIVATE_CACHE = """
 mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/cni && mount --bind "$0" /var/lib/cni && exec "$@"
@@ -94,7 +94,8 @@ def install(directory: Path) -> Path:
     """Put launchers of ours, as install.sh writes them, into a directory."""
     for name in (*invoke.BUILT_IN, "plexus"):
         path = directory / name
-        path.write_text(LAUNCHER.format(python=sys.executable, root=str(ROOT), name=name))
+        socket = str(directory / "plexus.sock")
+        path.write_text(LAUNCHER.format(python=sys.executable, root=str(ROOT), name=name, socket=socket))
         path.chmod(0o755)
     return directory
 
