@@ -6,6 +6,7 @@ the runtime to retry.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between tries; each is twice the last, less up to half of it at random."""
 SHORTEST_TIMEOUT = 1.0
+LONGEST_MESSAGE = 1024
+"""Bytes that the API takes in the message of an event."""
+CUT = " […] "
 ANOTHER_OBJECT = (409, 422)
 """How the server refuses a patch with a UID that is not the object's: a conflict, or (1.36) an immutable field."""
 
@@ -78,11 +82,12 @@ class ApiServer:
         """Leave it: the annotation goes with the pod, and DEL does not ask the API."""
 
     def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:
-        """Record an event of the pod, once and without insisting."""
+        """Record an event of the pod, once and without insisting; the same one is not recorded again."""
+        message = _bounded(message)
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         involved = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
         event = {
-            "metadata": {"generateName": f"{pod.name}.", "namespace": pod.namespace},
+            "metadata": {"name": _event_name(pod, reason, message), "namespace": pod.namespace},
             "involvedObject": involved,
             "type": "Warning" if warning else "Normal",
             "reason": reason,
@@ -114,6 +119,21 @@ class ApiServer:
                     raise _unanswered(what, error, self.deadline) from error
                 time.sleep(pause)
         raise AssertionError("pauses never end")
+
+
+def _bounded(message: str) -> str:
+    """The message, cut in its middle where it is too long: it begins with what failed and ends with what to do."""
+    text = message.encode(errors="replace")
+    if len(text) <= LONGEST_MESSAGE:
+        return message
+    half = (LONGEST_MESSAGE - len(CUT.encode())) // 2
+    return text[:half].decode(errors="ignore") + CUT + text[-half:].decode(errors="ignore")
+
+
+def _event_name(pod: Pod, reason: str, message: str) -> str:
+    """The same for the same event: a pod that fails for an hour does not leave hundreds."""
+    digest = hashlib.sha256(f"{pod.uid}\0{reason}\0{message}".encode(errors="replace")).hexdigest()[:16]
+    return f"{pod.name[:200].rstrip('-.')}.{digest}"
 
 
 def _refused(error: Refused, what: str) -> None:

@@ -242,3 +242,29 @@ def test_an_event_is_recorded_and_its_failure_is_not_ours(api, server):
     body = server.requests[0][3]
     assert (body["reason"], body["type"], body["involvedObject"]["uid"]) == ("AddedInterface", "Normal", "u1")
     assert len(server.requests) == 2
+
+
+def test_the_same_event_has_the_same_name_and_another_one_has_not(api, server):
+    pod = Pod(namespace="vms", name=f"{'v' * 252}m", uid="u1")
+    server.answers = [(201, {}), (409, {"message": "already exists"}), (201, {})]
+
+    api.announce(pod, "FailedToAttach", "no light", warning=True)
+    api.announce(pod, "FailedToAttach", "no light", warning=True)
+    api.announce(pod, "FailedToAttach", "no power", warning=True)
+
+    first, second, third = (body["metadata"]["name"] for *_, body in server.requests)
+    assert first == second != third
+    assert len(first) <= 253
+    assert first[-17] == "."
+
+
+@pytest.mark.parametrize("middle", ["x" * 900, "x" * 901, "ü" * 5000, "\udc80" * 5000, "𝄞" * 3000])
+def test_a_message_that_is_too_long_keeps_what_failed_and_what_to_do(api, server, middle):
+    begins, ends = 'pod "vms/vm": could not do it; ', "create it in namespace vms [PLX-NAD-MISSING]"
+
+    api.announce(Pod(namespace="vms", name="vm"), "FailedToAttach", begins + middle + ends, warning=True)
+
+    message = server.requests[0][3]["message"]
+    assert len(message.encode()) <= 1024
+    assert message.startswith(begins)
+    assert message.endswith(ends)
