@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import pydantic
 
 from cni.spec import document, model, names
-from cni.spec.document import Document
 from cni.spec.errors import InvalidConfiguration
 from cni.spec.model import Many, Model
 from cni.spec.request import Request
@@ -94,12 +93,24 @@ class MetaConf(Model):
     log_options: LogOptions = LogOptions()
     """Only checked here: the log reads these four for itself, so that a call with a wrong configuration is logged."""
 
+    kubelet_dir: str = "/var/lib/kubelet"
+    """The kubelet's root, where it tells which devices it gave to whom."""
+
+    device_info_dir: str = "/var/run/k8s.cni.cncf.io/devinfo"
+    """Where device plugins and CNI plugins describe devices."""
+
     runtime_config: dict[str, Any] = pydantic.Field(default_factory=dict)
 
     capabilities: dict[str, bool | None] = pydantic.Field(default_factory=dict)
     ipam: dict[str, Any] = pydantic.Field(default_factory=dict)
     dns: dict[str, Any] = pydantic.Field(default_factory=dict)
     """Keys of every network configuration; we only see to it that they are what they must be."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _drop_empty_texts(cls, data: Any) -> Any:
+        """Take an empty text for an absent one, as Multus does."""
+        return {key: value for key, value in data.items() if value != ""} if isinstance(data, Mapping) else data
 
     @property
     def ledger_directory(self) -> str:
@@ -120,7 +131,7 @@ class MetaConf(Model):
 def parse(request: Request) -> MetaConf:
     """Read and check the configuration. Raises InvalidConfiguration, and DecodingFailure for a bad prevResult."""
     what = f'the configuration of network "{request.network}"'
-    conf = model.parse(MetaConf, _written(request.conf), what)
+    conf = model.parse(MetaConf, request.conf, what)
     for wrong in _contradictions(conf):
         raise InvalidConfiguration(f"could not read {what}", wrong, id="PLX-CONF")
     _ = request.prev_result  # nothing of it is used; but whoever sent it meant a result
@@ -139,16 +150,11 @@ def _contradictions(conf: MetaConf) -> Iterator[str]:
         yield f'auxiliaryCNIChainName: "{chain}" must be a name, as a network has one'
 
 
-def _written(conf: Document) -> dict[str, Any]:
-    """The configuration without its empty texts, which mean the default as they do for Multus."""
-    return {key: value for key, value in conf.items() if value != ""}
-
-
 def parse_for_delete(request: Request) -> MetaConf:
     """Read what DEL needs, each key alone: it must work whatever the rest of the configuration has become."""
     readable = {}
     for key in ("cniDir", "binDir", "manifests", "external"):
-        value = document.lookup(request.conf, key) or None
+        value = document.lookup(request.conf, key)
         with contextlib.suppress(InvalidConfiguration):
             model.parse(MetaConf, {key: value}, key)
             readable[key] = value

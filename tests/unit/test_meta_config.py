@@ -32,6 +32,8 @@ TAKES = {
     "multusNamespace": ("text",),
     "namespaceIsolation": ("boolean",),
     "globalNamespaces": ("text",),
+    "kubeletDir": ("text",),
+    "deviceInfoDir": ("text",),
     "readinessindicatorfile": ("text",),
     "readinessTimeout": ("number", "fraction"),
     "auxiliaryCNIChainName": ("text",),
