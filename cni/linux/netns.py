@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import errno
 import fcntl
@@ -109,7 +110,8 @@ def enter(descriptor: int, work: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, below
             failure.append(error)
 
-    thread = threading.Thread(target=enter_and_work, name="netns")
+    context = contextvars.copy_context()  # the call that is being served stays the same
+    thread = threading.Thread(target=context.run, args=(enter_and_work,), name="netns")
     thread.start()
     thread.join()
     if failure:

@@ -10,9 +10,9 @@ import contextlib
 import logging
 import re
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -36,9 +36,10 @@ MEGABYTE = 1 << 20
 LONGEST = 8192
 """Characters of a text that are logged."""
 
-_handlers: list[logging.Handler] = []
-_exchange = threading.Lock()
-"""Held while handlers are exchanged: a process may serve many calls."""
+_handlers: ContextVar[tuple[logging.Handler, ...]] = ContextVar("handlers", default=())
+"""Of the call that is being served, since a process may serve many at once."""
+_stream: ContextVar[TextIO | None] = ContextVar("stream", default=None)
+"""What stands for stderr in that call, where it is not the process's own."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,13 @@ class Settings:
 
     @property
     def threshold(self) -> int:
-        """The least that is logged; without a word of it, what Python's logging does."""
-        return LEVELS.get(self.level.lower(), LEVELS[DEFAULT_LEVEL]) if self.level else logging.NOTSET
+        """The least that is logged."""
+        return LEVELS.get(self.level.lower(), LEVELS[DEFAULT_LEVEL])
 
 
-def begin() -> None:
-    """Log to stderr what nobody else is told: warnings and defects."""
+def begin(stderr: TextIO | None = None) -> None:
+    """Log to stderr, or to what stands for it in this call, what nobody else is told: warnings and defects."""
+    _stream.set(stderr)
     _install(Settings())
 
 
@@ -114,30 +116,40 @@ class Line(logging.Formatter):
 
 
 class Stderr(logging.StreamHandler[TextIO]):
-    """The stderr of this moment, which `main` may have moved."""
+    """The stderr of this call, or of this moment, which `main` may have moved."""
 
     @property
     def stream(self) -> TextIO:
         """Where to write."""
-        return sys.stderr
+        return _stream.get() or sys.stderr
 
     @stream.setter
     def stream(self, _: TextIO) -> None:
         """Be told by the constructor, and keep nothing."""
 
 
+class OfThisCall(logging.Handler):
+    """Hands a record to the handlers of the call in which it was made."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Hand it on, without the lock of `emit`: calls do not wait for each other's files."""
+        for handler in _handlers.get():
+            if record.levelno >= handler.level:
+                handler.handle(record)
+        return True
+
+
 def _install(settings: Settings) -> None:
+    wanted = tuple(_wanted(settings))
+    for handler in wanted:
+        handler.setFormatter(Line())
+        handler.setLevel(settings.threshold)
+    _handlers.set(wanted)
     root = logging.getLogger()
-    wanted = list(_wanted(settings))
-    with _exchange:
-        for handler in _handlers:
-            root.removeHandler(handler)
-        _handlers[:] = wanted
-        for handler in wanted:
-            handler.setFormatter(Line())
-            root.addHandler(handler)
-        for name in OURS:
-            logging.getLogger(name).setLevel(settings.threshold)
+    if not any(isinstance(handler, OfThisCall) for handler in root.handlers):
+        root.addHandler(OfThisCall())
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.DEBUG)
 
 
 def _wanted(settings: Settings) -> Iterator[logging.Handler]:

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -24,9 +25,11 @@ NASTY = 'x\n2026-01-01T00:00:00.000Z [error] 1: forged\r\x1b[31m\u2028\u202e%s %
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
     yield
-    while log._handlers:
-        logging.getLogger().removeHandler(log._handlers.pop())
+    for handler in root.handlers[:]:
+        if isinstance(handler, log.OfThisCall):
+            root.removeHandler(handler)
     for name in log.OURS:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
@@ -202,3 +205,25 @@ def test_wrong_values_are_left_to_whoever_checks_the_configuration(wrong: Any, m
 )
 def test_options_that_are_not_given_have_their_defaults(options: Any, expected: logfile.Backups):
     assert log.read({"logOptions": options}).backups == expected
+
+
+def test_calls_at_the_same_time_log_each_as_its_own_configuration_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    both = threading.Barrier(2)
+    heard = {level: io.StringIO() for level in ("debug", "panic")}
+
+    def serve(level: str) -> None:
+        log.begin(heard[level])
+        log.configure({"logLevel": level, "logFile": str(tmp_path / level)})
+        both.wait(10)
+        logging.getLogger("ipam.store").debug("said by %s", level)
+
+    threads = [threading.Thread(target=serve, args=(level,)) for level in heard]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert LINE.fullmatch((tmp_path / "debug").read_text().strip())[2] == "said by debug"
+    assert heard["debug"].getvalue() == (tmp_path / "debug").read_text()
+    assert not (tmp_path / "panic").exists()
+    assert not heard["panic"].getvalue()
