@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 import cni
+from cni.cli import node
 from cni.spec import versions
 from cni.spec.errors import CNIError
 
@@ -30,6 +31,9 @@ A namespace and one network of NETCONFPATH, as cnitool does it:
   plexus del    NETWORK NETNS
   plexus gc     NETWORK NETNS
   plexus status NETWORK NETNS
+
+A node of a cluster, from inside a container (plexus node --help tells more):
+  plexus node install|run|status|uninstall
 
 When CNI_COMMAND is set, which is how runtimes call plugins, this executable is the CNI plugin "plexus" instead.
 """
@@ -65,6 +69,7 @@ POD = {
     "attach": "attach a pod to the default network and all of its own, and print what was made",
     "detach": "undo attach; there may be nothing to undo",
 }
+NODE = {"node": "install plexus on a node of a cluster, and keep it configured"}
 POD_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
@@ -110,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, about in (POD | NETWORK).items():
         command = commands.add_parser(name, help=about, description=about, epilog=MORE, formatter_class=raw)
         _add_arguments(name, command)
+    for name, about in NODE.items():
+        command = commands.add_parser(name, help=about, description=node.ABOUT, epilog=node.MORE, formatter_class=raw)
+        node.add_arguments(command)
+        _add_debug(command)
     return parser
 
 
@@ -125,6 +134,10 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--cache-dir", metavar="DIR", default="/var/lib/cni", help="where results are kept (default %(default)s)"
     )
+    _add_debug(command)
+
+
+def _add_debug(command: argparse.ArgumentParser) -> None:
     command.add_argument("--debug", action="store_true", help="say more on stderr, with tracebacks")
 
 
@@ -151,6 +164,8 @@ def _pod(text: str) -> str:
 
 
 def _find_command(options: argparse.Namespace) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
+    if options.command in NODE:
+        return node.run
     if options.command in POD or (options.command == "check" and options.pod):
         from cni.cli import pod
 

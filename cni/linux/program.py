@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -14,8 +15,9 @@ TIMEOUT = 60.0
 
 
 def find(name: str) -> str | None:
-    """The path of the program, or None where it is not installed."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
+    """The path of the program, or None where it is not installed; one that came with our interpreter is the last."""
+    ours = os.path.join(sys.prefix, "bin")
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}:{ours}")
 
 
 def run(command: Sequence[str], stdin: bytes = b"") -> tuple[bytes, str]:

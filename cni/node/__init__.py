@@ -1,1 +1,1 @@
-"""What runs on a node: the launchers."""
+"""What runs on a node: the launchers, and the agent that installs and configures them."""

@@ -44,10 +44,15 @@ def load_default(directory: str) -> NetConfList:
 
     Raises NotFound, IOFailure, DecodingFailure, InvalidConfiguration.
     """
-    paths = _files(directory, LIST + SINGLE)
-    if not paths:
+    found = paths(directory)
+    if not found:
         raise _nothing_in(directory)
-    return load_file(paths[0])
+    return load_file(found[0])
+
+
+def paths(directory: str) -> list[str]:
+    """Its configurations, in the order in which a runtime takes the first. Raises IOFailure."""
+    return _files(directory, LIST + SINGLE)
 
 
 def load_file(path: str) -> NetConfList:

@@ -1,0 +1,41 @@
+"""What is installed on this host, and whether the runtime uses it."""
+
+from __future__ import annotations
+
+import os
+
+from cni.node import entry
+from cni.node.plan import Plan
+from cni.node.uninstall import find_attached
+from cni.plugin import files
+from cni.spec.errors import InvalidConfiguration
+
+
+def describe(plan: Plan, state_dir: str) -> str:
+    """One line for each thing that was installed."""
+    prefix, launchers = plan.prefix, plan.prefix.recorded("launcher")
+    link = prefix.local("current")
+    version = os.path.basename(os.readlink(link)) if os.path.islink(link) else "none"
+    primary = entry.find_primary(plan.host.local(plan.entry))
+    rows = {
+        "version": f"{version} below {prefix.path}",
+        "launchers": f"{len(launchers)} in {', '.join(sorted({os.path.dirname(path) for path in launchers})) or '-'}",
+        "entry": f"{plan.entry}, with {primary} in it" if primary else "none",
+        "kubeconfig": plan.kubeconfig if os.path.exists(plan.host.local(plan.kubeconfig)) else "none of ours",
+        "attached": f"{len(list(find_attached(prefix, state_dir)))} containers",
+    }
+    return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def check(plan: Plan) -> None:
+    """Raise InvalidConfiguration unless the runtime uses plexus, and finds it."""
+    for path in plan.prefix.recorded("launcher"):
+        if not os.path.lexists(plan.host.local(path)):
+            raise InvalidConfiguration(f'could not find "{path}"', "it was installed, and is gone", id="PLX-NODE-PATHS")
+    if files.read(plan.host.local(plan.entry)) is None:
+        raise InvalidConfiguration(
+            f'could not find "{plan.entry}"',
+            "the runtime does not use plexus yet: is the primary network installed? The agent's log says more",
+            id="PLX-NODE-PRIMARY",
+        )
+    plan.check_first()
