@@ -17,6 +17,8 @@ from cni.spec.netconf import NetConfList
 
 BEGINNING = {"type": "passthru"}
 """What a chain begins with whose plugins expect a result to add to."""
+AUXILIARY = {"disableCheck": True}
+"""Such a chain makes no interface, and the CHECK of `tuning`, for one, fails without."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Networks:
         plugins = confdir.drop_ins(path if os.path.isdir(path) else os.path.dirname(path), name) if name else ()
         if not plugins:
             return []
-        chain = {"cniVersion": self.conf.cni_version, "name": name, "plugins": [BEGINNING, *plugins]}
+        chain = AUXILIARY | {"cniVersion": self.conf.cni_version, "name": name, "plugins": [BEGINNING, *plugins]}
         conf = netconf.parse(document.dump(chain))
         _check(conf, f'auxiliaryCNIChainName "{name}"')
         return [self._by_the_node(Network(name, conf))]

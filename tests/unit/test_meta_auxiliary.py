@@ -50,7 +50,7 @@ def test_the_chain_begins_with_passthru_and_has_the_plugins_by_name(node, chain)
     conf = json.loads(planned(node)[-1].conf)
 
     plugins = [{"type": "passthru"}, {"type": "first", "k": [1.5]}, {"type": "second"}]
-    assert conf == {"cniVersion": "0.4.0", "name": "more", "plugins": plugins}
+    assert conf == {"cniVersion": "0.4.0", "name": "more", "plugins": plugins, "disableCheck": True}
     assert len(netconf.parse(planned(node)[-1].conf).plugins) == 3
 
 
