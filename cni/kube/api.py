@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from cni.kube import claims
 from cni.kube.connection import Connection, Passing, Refused, Unauthorized
-from cni.kube.objects import NetworkAttachmentDefinition, Pod
+from cni.kube.objects import Devices, NetworkAttachmentDefinition, Pod
 from cni.spec.errors import InvalidConfiguration, PluginUnavailable, TryAgainLater
 
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
@@ -47,8 +48,15 @@ class ApiServer:
                 id="PLX-POD-UNKNOWN",
             )
         metadata = data.get("metadata") or {}
-        annotations = metadata.get("annotations") or {}
-        return Pod(namespace=namespace, name=name, uid=metadata.get("uid") or "", annotations=annotations)
+        return Pod(
+            namespace=namespace,
+            name=name,
+            uid=metadata.get("uid") or "",
+            annotations=metadata.get("annotations") or {},
+            node=(data.get("spec") or {}).get("nodeName") or "",
+            claims=claims.names(data),
+            extended_claim=claims.extended(data),
+        )
 
     def find_network(self, namespace: str, name: str) -> NetworkAttachmentDefinition | None:
         """Return the definition, or None. Raises TryAgainLater when there is no answer."""
@@ -60,6 +68,10 @@ class ApiServer:
         annotations = (data.get("metadata") or {}).get("annotations") or {}
         config = spec.get("config") or ""
         return NetworkAttachmentDefinition(namespace=namespace, name=name, config=config, annotations=annotations)
+
+    def claimed_devices(self, pod: Pod, resources: Collection[str]) -> Devices:
+        """The pod's devices of these resources by ResourceClaims. Raises TryAgainLater, InvalidConfiguration."""
+        return claims.find_devices(lambda path, what: self._ask("GET", path, what), pod, resources)
 
     def check_ready(self) -> None:
         """Raise PluginUnavailable unless the API server answers."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from cni.kube.objects import NetworkAttachmentDefinition, Pod
+from cni.kube.objects import Devices, NetworkAttachmentDefinition, Pod
 from cni.plugin import files
 from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration, PluginUnavailable, TryAgainLater
 
@@ -70,6 +70,10 @@ class Manifests:
             )
         annotations = _annotations(data["metadata"], what)
         return NetworkAttachmentDefinition(namespace=namespace, name=name, config=config or "", annotations=annotations)
+
+    def claimed_devices(self, pod: Pod, resources: Collection[str]) -> Devices:  # noqa: ARG002 - as all sources
+        """None: there are no ResourceClaims in manifests."""
+        return {}
 
     def check_ready(self) -> None:
         """Raise PluginUnavailable unless the directory, and every manifest in it, can be read."""

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cni.spec.errors import InvalidConfiguration
 
+RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
+"""The annotation of a definition whose attachments each take a device of that resource."""
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 """A DNS-1123 subdomain, as the API server restricts the names of pods, namespaces and definitions."""
 LONGEST_NAME = 253
+Devices = Mapping[str, Sequence[str]]
+"""Device IDs, sorted, by the name of their resource."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtendedClaim:
+    """The ResourceClaim that the scheduler made for the extended resources in a pod's limits."""
+
+    name: str
+    requests: tuple[tuple[str, str], ...] = ()
+    """(request of the claim, resource) pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +34,11 @@ class Pod:
     name: str
     uid: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    node: str = ""
+    claims: tuple[str, ...] = ()
+    """Names of its ResourceClaims."""
+
+    extended_claim: ExtendedClaim | None = None
 
     @property
     def full_name(self) -> str:
@@ -46,6 +64,11 @@ class NetworkAttachmentDefinition:
     def full_name(self) -> str:
         """Namespace and name, joined by a slash."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def resource(self) -> str:
+        """The resource that its attachments take devices of, or ""."""
+        return self.annotations.get(RESOURCE_NAME, "").strip()
 
 
 def is_name(text: str) -> bool:

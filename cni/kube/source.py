@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
-from cni.kube.objects import NetworkAttachmentDefinition, Pod
+from cni.kube.objects import Devices, NetworkAttachmentDefinition, Pod
 
 
 class Source(Protocol):
@@ -19,6 +20,10 @@ class Source(Protocol):
 
     def find_network(self, namespace: str, name: str) -> NetworkAttachmentDefinition | None:
         """Return the definition, or None when it certainly does not exist. Raises TryAgainLater, DecodingFailure."""
+        ...
+
+    def claimed_devices(self, pod: Pod, resources: Collection[str]) -> Devices:
+        """The pod's devices of these resources by ResourceClaims. Raises TryAgainLater, InvalidConfiguration."""
         ...
 
     def check_ready(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni.meta import served
+from cni.meta import device_info, served
 from cni.plugin import chain
 from cni.plugin.chain import Attachment, Host
 from cni.plugin.ledger import Entry, Ledger, Record
@@ -35,10 +35,14 @@ class Container:
             except CNIError as error:
                 raise self._told(error, entry) from error
 
-    def attach(self, entry: Entry) -> Result:
-        """ADD through the entry's plugins. Raises CNIError, told with its place, the failing plugin's or our own."""
+    def attach(self, entry: Entry, described: str = "") -> Result:
+        """ADD through the entry's plugins, whose device is `described` by the file of that name, if there is one.
+
+        Raises CNIError, told with its place, the failing plugin's or our own.
+        """
         self.begun.add(entry.ifname)
         try:
+            device_info.place(entry, self.record.container_id, described)
             result = chain.add(_conf(entry), self._attachment(entry), self.host)
             served.verify(entry, self.record.netns, result)
             return result
@@ -48,7 +52,8 @@ class Container:
     def attached(self, entry: Entry, result: Result) -> None:
         """Remember the result of an ADD. Raises IOFailure."""
         index = [known.ifname for known in self.record.entries].index(entry.ifname)
-        self.record = self.record.with_entry(index, entry.attached(result))
+        info = device_info.find(entry, self.record.container_id)
+        self.record = self.record.with_entry(index, entry.attached(result, info))
         self.remember()
 
     def check(self) -> None:
@@ -66,6 +71,7 @@ class Container:
         entry = next(entry for entry in self.record.entries if entry.ifname == ifname)
         try:
             chain.delete(_conf(entry), self._attachment(entry), self.host, entry.get_result())
+            device_info.remove(entry, self.record.container_id)
         except CNIError as error:
             raise self._told(error, entry) from error
         self.record = self.record.with_entries(tuple(kept for kept in self.record.entries if kept.ifname != ifname))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cni.plugin.ledger import Entry, Record
-from cni.spec import convert
+from cni.spec import convert, document
 from cni.spec.result import Interface, IPConfig, Result
 
 
@@ -21,13 +21,20 @@ def _of_entry(entry: Entry) -> Iterator[dict[str, Any]]:
     if result is None:
         return
     inside = [(index, interface) for index, interface in enumerate(result.interfaces) if interface.sandbox]
-    if not inside:
+    if not inside and not _makes_nothing(entry, result):
         yield _status(entry, result, Interface(name=entry.ifname), result.ips, is_default=entry.default)
     default = _default_interface(result, [index for index, _ in inside])
     last = inside[-1][0] if inside else None
     for index, interface in inside:
         ips = tuple(ip for ip in result.ips if (last if ip.interface is None else ip.interface) == index)
         yield _status(entry, result, interface, ips, is_default=entry.default and index == default)
+
+
+def _makes_nothing(entry: Entry, result: Result) -> bool:
+    """Whether it is a chain that makes no interface, as the auxiliary one: nobody would find what it was called."""
+    conf = document.decode(entry.conf, "the recorded configuration")
+    first = next(iter(document.lookup(conf, "plugins") or [conf]))
+    return not result.ips and document.lookup(first, "type") == "passthru"
 
 
 def _status(
@@ -44,7 +51,8 @@ def _status(
         "default": is_default,
     }
     present = {key: value for key, value in status.items() if value}
-    return present | {"dns": convert.encode_dns(result.dns)} | ({"gateway": gateways} if gateways else {})
+    described = {"device-info": entry.device_info} if entry.device_info else {}
+    return present | {"dns": convert.encode_dns(result.dns)} | described | ({"gateway": gateways} if gateways else {})
 
 
 def _default_interface(result: Result, inside: list[int]) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cni.kube import objects
 from cni.kube.objects import NetworkAttachmentDefinition
@@ -29,6 +29,8 @@ class Network:
     """For example "default/multus-br"; the configuration's own name where there is no definition."""
 
     conf: NetConfList
+    resource: str = ""
+    """The resource that its attachments take devices of."""
 
 
 class Networks:
@@ -87,7 +89,7 @@ class Networks:
         """The network with what the node's configuration has to say in its own."""
         if self.conf.create_bridge:
             return network
-        return Network(network.name, _without_new_bridges(network.conf))
+        return replace(network, conf=_without_new_bridges(network.conf))
 
     def _named(self, name: str) -> Network:
         if "/" in name:
@@ -104,12 +106,12 @@ class Networks:
         what = f'NetworkAttachmentDefinition "{definition.full_name}"'
         if not definition.config:
             found = self._on_disk(definition.name, f"the configuration of {what}")
-            return Network(definition.full_name, found.conf)
+            return Network(definition.full_name, found.conf, definition.resource)
         conf = netconf.parse(definition.config, f"spec.config of {what}")
         if not conf.name:
             conf = _named(conf, definition.name)
         _check(conf, what)
-        return Network(definition.full_name, conf)
+        return Network(definition.full_name, conf, definition.resource)
 
     def _on_disk(self, name: str, what: str, besides: str = "") -> Network:
         try:

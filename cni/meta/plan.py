@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from cni.kube.kubelet import Kubelet
 from cni.kube.objects import Pod
 from cni.kube.source import Source
-from cni.meta import selection, served
+from cni.meta import device_info, devices, selection, served
 from cni.meta.config import MetaConf
 from cni.meta.identity import Identity
 from cni.meta.networks import Network, Networks
 from cni.meta.selection import NetworkSelection
+from cni.meta.wanted import DEVICE_ID, Wanted
 from cni.plugin.ledger import Entry
-from cni.spec import document, netconf
+from cni.spec import document
 from cni.spec.document import Document, lookup
 from cni.spec.errors import CNIError, InvalidConfiguration
 from cni.spec.model import IPAddress
@@ -24,19 +27,13 @@ from cni.spec.request import Request
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A network, and what the pod asks of it; None where the pod had no say."""
-
-    network: Network
-    selection: NetworkSelection | None = None
-
-
-@dataclass(frozen=True)
 class Planned:
     """An attachment that is to be made, and the gateways the pod wants on it (None: nothing asked)."""
 
     entry: Entry
     selection: NetworkSelection | None
+    described: str = ""
+    """The file in which its device plugin describes its device, if it does."""
 
 
 def plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, source: Source) -> list[Planned]:
@@ -57,10 +54,10 @@ def _plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None,
     ifnames = _ifnames(wanted, request.ifname)
     _check_default_routes(wanted)
     for want in wanted:
-        asked = want.selection.runtime_config if want.selection else {}
-        served.require(want.network.name, want.network.conf, asked, conf.external)
+        served.require(want.network.name, want.network.conf, want.asked, conf.external)
+    shares = _devices(conf, request, identity, pod, source, wanted)
     return [
-        _planned(want, index, ifnames[index], identity, conf.runtime_config if index == 0 else {})
+        _planned(conf, request, identity, want, ifnames[index], shares[index], default=index == 0)
         for index, want in enumerate(wanted)
     ]
 
@@ -117,18 +114,49 @@ def _gateways(want: Wanted) -> tuple[IPAddress, ...]:
     return (want.selection.default_route or ()) if want.selection else ()
 
 
-def _planned(want: Wanted, index: int, ifname: str, identity: Identity, runtime_config: Document) -> Planned:
-    asked = want.selection.runtime_config if want.selection else {}
-    conf = _with_cni_args(want.network, want.selection.cni_args if want.selection else {})
+def _devices(
+    conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, source: Source, wanted: list[Wanted]
+) -> list[str]:
+    """The ID of each network's device, "" where it takes none. Raises as `devices.allot`, but for DEL."""
+    none = [""] * len(wanted)
+    if pod is None:
+        return none
+    try:
+        return devices.allot(wanted, pod, identity.uid or pod.uid, Kubelet(conf.kubelet_dir), source)
+    except CNIError:
+        if request.command != "DEL":
+            raise
+        return none  # the pod may have given them back
+
+
+def _planned(
+    conf: MetaConf, request: Request, identity: Identity, want: Wanted, ifname: str, device: str, *, default: bool
+) -> Planned:
+    network = want.network
     entry = Entry(
-        network=want.network.name,
-        conf=conf.text,
+        network=network.name,
+        conf=_with_device(_with_cni_args(want), device).text,
         ifname=ifname,
-        args=identity.delegate_args(_in_args(want.selection), default=index == 0),
-        runtime_config={**runtime_config, **asked},
-        default=index == 0,
+        args=identity.delegate_args(_in_args(want.selection), default=default),
+        runtime_config={
+            **(conf.runtime_config if default else {}),
+            **want.asked,
+            **_of_device(conf, request, network, ifname, device),
+        },
+        default=default,
     )
-    return Planned(entry, want.selection)
+    if not device or not network.resource:
+        return Planned(entry, want.selection)
+    described = device_info.written_by_plugin(conf.device_info_dir, network.resource, device)
+    return Planned(entry, want.selection, described)
+
+
+def _of_device(conf: MetaConf, request: Request, network: Network, ifname: str, device: str) -> dict[str, str]:
+    """The capabilities of a device: its ID, and the file through which its description goes."""
+    if not device and device_info.CAPABILITY not in network.conf.capabilities:
+        return {}
+    path = device_info.path(conf.device_info_dir, network.name, request.container_id, ifname)
+    return ({DEVICE_ID: device} if device else {}) | {device_info.CAPABILITY: path}
 
 
 def _in_args(selected: NetworkSelection | None) -> dict[str, str]:
@@ -137,18 +165,21 @@ def _in_args(selected: NetworkSelection | None) -> dict[str, str]:
     return {key: value for key, value in asked.items() if value}
 
 
-def _with_cni_args(network: Network, cni_args: Document) -> NetConfList:
+def _with_device(conf: NetConfList, device: str) -> NetConfList:
+    """The configuration with the device in every plugin, by the names that plugins know it by."""
+    if not device:
+        return conf
+    return conf.with_each_plugin(lambda plugin: document.derive(plugin, deviceID=device, pciBusID=device))
+
+
+def _with_cni_args(want: Wanted) -> NetConfList:
     """The configuration with the pod's arguments in `args.cni` of every plugin."""
-    if not cni_args:
-        return network.conf
-    data = document.decode(network.conf.text, "the configuration")
-    if len(network.conf.plugins) == 1 and lookup(data, "type") is not None:
-        return netconf.parse(document.dump(_merge_args(data, cni_args, network)))
-    plugins = [_merge_args(plugin, cni_args, network) for plugin in network.conf.plugins]
-    return netconf.parse(document.dump(document.derive(data, plugins=plugins)))
+    conf = want.network.conf
+    cni_args = want.selection.cni_args if want.selection else {}
+    return conf.with_each_plugin(partial(_merge_args, cni_args, want.network)) if cni_args else conf
 
 
-def _merge_args(plugin: Document, cni_args: Document, network: Network) -> dict[str, Any]:
+def _merge_args(cni_args: Document, network: Network, plugin: Document) -> dict[str, Any]:
     args = lookup(plugin, "args") or {}
     own = (lookup(args, "cni") or {}) if isinstance(args, dict) else None
     if not isinstance(own, dict):

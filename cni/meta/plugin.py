@@ -60,7 +60,7 @@ def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None
         rollback.on_failure(container.abandon)
         for wanted in planned:
             rollback.on_failure(container.detach, wanted.entry.ifname)
-            result = container.attach(wanted.entry)
+            result = container.attach(wanted.entry, wanted.described)
             container.attached(wanted.entry, default_route.apply(request.netns, wanted, planned, result))
         if pod is not None:
             source.publish(pod, network_status.build(container.record))

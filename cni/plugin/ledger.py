@@ -54,11 +54,14 @@ class Entry:
     result: dict[str, Any] | None = None
     """The result of ADD in the newest version's JSON; None until it succeeded."""
 
-    def attached(self, result: Result) -> Entry:
+    device_info: dict[str, Any] | None = None
+    """What is known of its device (NPWG device information), if it has one."""
+
+    def attached(self, result: Result, device_info: dict[str, Any] | None = None) -> Entry:
         """The same entry after its ADD."""
         from cni.spec import convert
 
-        return replace(self, result=convert.encode(result, versions.CURRENT))
+        return replace(self, result=convert.encode(result, versions.CURRENT), device_info=device_info)
 
     def get_result(self) -> Result | None:
         """The result of ADD as a value, or None when it did not get that far."""

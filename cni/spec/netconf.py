@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +40,13 @@ class NetConfList:
         if lookup(data, "type"):  # a single plugin's configuration becomes a list
             data = {"cniVersion": self.cni_version, "name": self.name}
         return replace(self, plugins=plugins, text=document.dump(document.derive(data, plugins=list(plugins))))
+
+    def with_each_plugin(self, change: Callable[[NetConf], NetConf]) -> NetConfList:
+        """The same network, the configuration of each of its plugins changed."""
+        data = document.decode(self.text, "the list")
+        if lookup(data, "type"):
+            return parse(document.dump(change(data)))
+        return parse(document.dump(document.derive(data, plugins=[change(plugin) for plugin in self.plugins])))
 
     def as_list(self) -> NetConfList:
         """The same network, its `text` a list even where a single plugin's configuration was written."""

@@ -20,7 +20,7 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 sys.exit(status)
 """
 KERNEL = {"pyroute2", "asyncio"}
-API = {"kubernetes", "yaml"}
+API = {"kubernetes", "yaml", "h2", "google"}
 MODELS = {"pydantic"}
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from api_server import RESET, Server, write_kubeconfig
 
 from cni.kube.api import NETWORK_STATUS, ApiServer
 from cni.kube.connection import Connection
@@ -17,63 +15,11 @@ from cni.spec.errors import InvalidConfiguration, PluginUnavailable, TryAgainLat
 
 POD = {"metadata": {"name": "vm", "namespace": "vms", "uid": "u1", "annotations": {"a": "b"}}}
 NAD = {"metadata": {"name": "net"}, "spec": {"config": '{"type": "bridge"}'}}
-RESET = "reset"
-
-
-class Server:
-    """Answers each request with the next of `answers`, the last one for ever; remembers what was asked."""
-
-    def __init__(self):
-        self.answers = [(200, POD)]
-        self.requests = []
-        self.delay = 0.0
-        self.token = "good"
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
-        self.thread.start()
-
-    def stop(self):
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.http.server_port}"
-
-    def _handler(self):
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _serve(self):
-                length = int(self.headers.get("Content-Length") or 0)
-                body = json.loads(self.rfile.read(length)) if length else None
-                server.requests.append((self.command, self.path, self.headers, body))
-                time.sleep(server.delay)
-                answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
-                if answer == RESET:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    return
-                status, data = answer
-                if self.headers["Authorization"] != f"Bearer {server.token}":
-                    status, data = 401, {"message": "Unauthorized"}
-                text = json.dumps(data).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            do_GET = do_PATCH = do_POST = _serve  # noqa: N815 - the names http.server calls
-
-            def log_message(self, *args):
-                pass
-
-        return Handler
 
 
 @pytest.fixture
 def server():
-    made = Server()
+    made = Server((200, POD))
     yield made
     made.stop()
 
@@ -81,20 +27,8 @@ def server():
 @pytest.fixture
 def kubeconfig(server, tmp_path):
     path = tmp_path / "kubeconfig"
-    _write_kubeconfig(path, server.url, "good")
+    write_kubeconfig(path, server.url, "good")
     return path
-
-
-def _write_kubeconfig(path, url, token):
-    data = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": token}}],
-    }
-    path.write_text(json.dumps(data))
 
 
 @pytest.fixture
@@ -158,7 +92,7 @@ def test_what_stays_unanswered_is_unknown_and_never_without_networks(server, kub
 def test_a_server_that_is_not_there_is_told(kubeconfig, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as unused:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    _write_kubeconfig(kubeconfig, url, "good")
+    write_kubeconfig(kubeconfig, url, "good")
 
     with pytest.raises(PluginUnavailable, match="Connection refused"):
         ApiServer(Connection(str(kubeconfig)), deadline=0.3).check_ready()
@@ -175,14 +109,14 @@ def test_a_refusal_is_told_at_once(api, server):
 def test_a_token_that_has_changed_is_read_again(api, server, kubeconfig):
     assert api.get_pod("vms", "vm").uid == "u1"
     server.token = "new"
-    _write_kubeconfig(kubeconfig, server.url, "new")
+    write_kubeconfig(kubeconfig, server.url, "new")
 
     assert api.get_pod("vms", "vm").uid == "u1"
 
 
 def test_a_token_that_expires_while_we_wait_is_read_again(api, server, kubeconfig):
     server.token = "new"
-    threading.Timer(0.3, _write_kubeconfig, (kubeconfig, server.url, "new")).start()
+    threading.Timer(0.3, write_kubeconfig, (kubeconfig, server.url, "new")).start()
 
     assert api.get_pod("vms", "vm").uid == "u1"
 
