@@ -140,3 +140,21 @@ def test_an_attachment_that_was_not_made_has_no_status():
     )
 
     assert network_status.build(record) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("conf", "told"),
+    [
+        ({"name": "more", "plugins": [{"type": "passthru"}, {"type": "x"}]}, []),
+        ({"name": "more", "type": "passthru"}, []),
+        ({"name": "more", "plugins": [{"type": "x"}, {"type": "passthru"}]}, [{"interface": "net1", "dns": {}}]),
+        ({"name": "more", "type": "x"}, [{"interface": "net1", "dns": {}}]),
+    ],
+)
+def test_a_chain_that_makes_nothing_is_no_network_of_the_pod(conf, told):
+    entry = Entry(network="", conf=json.dumps(conf), ifname="net1", result={"cniVersion": "1.1.0"})
+    record = Record(container_id="c", ifname="eth0", netns="/n", entries=(entry,))
+    assert json.loads(network_status.build(record)) == told
+    made = {"cniVersion": "1.1.0", "interfaces": [{"name": "net1", "sandbox": "/n"}]}
+    record = record.with_entries((Entry(network="", conf=json.dumps(conf), ifname="net1", result=made),))
+    assert json.loads(network_status.build(record)) == [{"interface": "net1", "dns": {}}]
