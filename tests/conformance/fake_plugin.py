@@ -12,7 +12,9 @@ import json, os, signal, sys
 with open("{log}", "a") as log:
     call = {{"type": "{kind}", "stdin": sys.stdin.read(), "environ": dict(os.environ)}}
     log.write(json.dumps(call) + "\\n")
-answer = json.load(open("{answers}")).get(os.environ["CNI_COMMAND"], {{}})
+answers = json.load(open("{answers}"))
+command = os.environ["CNI_COMMAND"]
+answer = answers.get(f"{{command}} {{os.environ.get('CNI_IFNAME')}}", answers.get(command, {{}}))
 sys.stdout.write(answer.get("stdout", ""))
 sys.stderr.write(answer.get("stderr", ""))
 sys.stdout.flush()
@@ -34,7 +36,7 @@ class Plugins:
         self.answers_directory.mkdir()
 
     def install(self, kind: str, **answers: dict[str, Any]) -> Path:
-        """Put one there; `answers` are by command: stdout, stderr, rc, signal."""
+        """Put one there; `answers` are by command, or command and ifname: stdout, stderr, rc, signal."""
         told = {"ADD": {"stdout": json.dumps(RESULT)}} | answers
         path = self.directory / kind
         answers_path = self.answers_directory / kind
