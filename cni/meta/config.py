@@ -151,11 +151,14 @@ def _contradictions(conf: MetaConf) -> Iterator[str]:
 
 
 def parse_for_delete(request: Request) -> MetaConf:
-    """Read what DEL needs, each key alone: it must work whatever the rest of the configuration has become."""
-    readable = {}
-    for key in ("cniDir", "binDir", "manifests", "external"):
+    """Read what DEL needs, each key alone: it must work whatever the rest of the configuration has become.
+
+    Raises InvalidConfiguration for a wrong `cniDir`: elsewhere DEL would find no record, and succeed.
+    """
+    readable = {"cniDir": document.lookup(request.conf, "cniDir")}
+    for key in ("binDir", "manifests", "external"):
         value = document.lookup(request.conf, key)
         with contextlib.suppress(InvalidConfiguration):
             model.parse(MetaConf, {key: value}, key)
             readable[key] = value
-    return model.parse(MetaConf, readable, "the configuration")
+    return model.parse(MetaConf, readable, f'the configuration of network "{request.network}"')

@@ -149,6 +149,12 @@ def test_nothing_wrong_in_the_configuration_keeps_delete_from_its_record(key: st
         assert config.parse_for_delete(Request(command="DEL", conf=conf)).cni_dir == "/state"
 
 
+@pytest.mark.parametrize("wrong", [5, True, [], {}])
+def test_delete_does_not_look_for_its_record_elsewhere(wrong: Any):
+    with pytest.raises(InvalidConfiguration, match="cniDir: must be a string"):
+        config.parse_for_delete(Request(command="DEL", conf={"name": "plexus", "cniDir": wrong}))
+
+
 @pytest.mark.parametrize("key", ["cniDir", "binDir"])
 def test_delete_takes_an_empty_directory_for_the_default_too(key: str):
     read = config.parse_for_delete(Request(command="DEL", conf={"name": "plexus", key: ""}))
