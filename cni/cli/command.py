@@ -47,8 +47,8 @@ environment:
   CNI_IFNAME   the interface to make (default eth0; with --pod, see --ifname)
 
 Where check and del are given no CNI_ARGS or CAP_ARGS, they use those of add.
-bridge, veth, ptp, host-local, static and plexus are built in: add, del and so on execute them only if CNI_PATH has a
-file of that name, attach only if the plexus configuration lists them in `external`.
+bridge, veth, ptp, host-local, static, passthru and plexus are built in: add, del and so on execute them only if
+CNI_PATH has a file of that name, attach only if the plexus configuration lists them in `external`.
 
 An error is one line on stderr, and exit status 1; a misused command line is exit status 2.
 
