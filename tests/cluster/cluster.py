@@ -14,6 +14,7 @@ from credentials import ADMINISTRATOR, Credentials
 from machine import Service, machine
 from node import Node
 from throwaway import Host
+from workloads import network_status
 
 Answer = TypeVar("Answer")
 PATIENCE = 50
@@ -97,9 +98,30 @@ class Cluster:
         found = self.get("events", "--namespace", namespace, "--field-selector", f"involvedObject.name={name}")
         return [f"{event['reason']}: {event['message']}" for event in found["items"]]
 
+    def wait_for_event(self, name: str, *words: str, namespace: str = "default") -> str:
+        """The first event of a pod that has all of these words."""
+
+        def told() -> str:
+            events = self.events(name, namespace)
+            found = [event for event in events if all(word in event for word in words)]
+            assert found, f"no event of pod {name} with {words}: {events}"
+            return found[0]
+
+        return eventually(told, AssertionError)
+
+    def statuses(self, name: str, namespace: str = "default") -> list[dict[str, Any]]:
+        """The network-status of a pod."""
+        return network_status(self.pod(name, namespace))
+
     def inside(self, name: str, *words: str, namespace: str = "default") -> str:
         """Run a command in a pod."""
         return self.kubectl("exec", name, "--namespace", namespace, "--", *words)
+
+    def process(self, name: str, namespace: str = "default") -> int:
+        """The first process of a pod's container, by the number that it has on the machine."""
+        running = self.pod(name, namespace)["status"]["containerStatuses"][0]["containerID"].partition("://")[2]
+        tasks = (line.split() for line in self.node.ctr("tasks", "list").splitlines())
+        return next(int(task[1]) for task in tasks if task[0] == running)
 
     def delete(self, *words: str) -> None:
         """Delete objects, and wait until they are gone."""

@@ -51,6 +51,7 @@ def plexus(installed: Deployed) -> Iterator[Deployed]:
     cluster = installed.cluster
     before = Traces.of(cluster)
     yield installed
+    installed.configure()
     cluster.delete("deployments,pods", "--all", "--all-namespaces")
     cluster.delete("network-attachment-definitions", "--all", "--all-namespaces")
     eventually(lambda: Traces.of(cluster) == before or _differ(Traces.of(cluster), before), AssertionError)

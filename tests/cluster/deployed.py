@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,30 @@ class Deployed:
         temporary.write_text(json.dumps({"cniVersion": "1.0.0", "name": "plexus", "plugins": [plugin]}))
         temporary.rename(self.conf_file)
 
-    def requests(self, *names: str) -> list[str]:
-        """What plexus asked the API server for, of the objects of these names: `verb resource`."""
+    def call(self, command: str, container_id: str, **args: str) -> subprocess.CompletedProcess[str]:
+        """Call plexus as a runtime would, without one, for a sandbox that is nobody's."""
+        sandbox = Path("/run/netns") / container_id
+        self.cluster.host.call("ip", "netns", "add", container_id)
+        (plugin,) = json.loads(self.conf_file.read_text())["plugins"]
+        environ = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": container_id,
+            "CNI_NETNS": str(sandbox),
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(self.cluster.node.bin_dir),
+            "CNI_ARGS": ";".join(["IgnoreUnknown=1", *(f"K8S_POD_{key}={value}" for key, value in args.items())]),
+        }
+        conf = plugin | {"cniVersion": "1.0.0", "name": "plexus"}
+        try:
+            plexus = str(self.cluster.node.bin_dir / "plexus")
+            return self.cluster.host.call(plexus, stdin=json.dumps(conf), environ=environ)
+        finally:
+            self.cluster.host.call("ip", "netns", "delete", container_id)
+
+    def requests(self) -> list[str]:
+        """What plexus has asked the API server so far, as `verb resource`."""
         asked = (request for request in self.cluster.control_plane.requests() if request["user"]["username"] == USER)
-        return [
-            f"{request['verb']} {_resource(request['objectRef'])}" for request in asked if _is_about(request, names)
-        ]
+        return [f"{request['verb']} {_resource(request['objectRef'])}" for request in asked]
 
 
 def deploy(cluster: Cluster) -> Deployed:
@@ -91,8 +110,3 @@ def _install(directory: Path) -> None:
 
 def _resource(reference: dict[str, str]) -> str:
     return "/".join(filter(None, (reference["resource"], reference.get("subresource"))))
-
-
-def _is_about(request: dict[str, Any], names: tuple[str, ...]) -> bool:
-    reference = request["objectRef"]
-    return reference.get("name") in names or reference["resource"] == "events"

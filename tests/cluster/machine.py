@@ -168,14 +168,9 @@ class Service:
         self.stop(signal)
         self.start()
 
-    def check_running(self) -> None:
-        """Fail with the end of its output if it has ended by itself."""
-        assert self._process is not None, f"{self.name} was not started"
-        assert self._process.poll() is None, f"{self.name} ended:\n{self.tail()}"
-
-    def tail(self) -> str:
-        """The end of its output."""
-        return self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+    def is_running(self) -> bool:
+        """Whether it was started, and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def _pid_file(self) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cluster import Cluster
 
 DIRECTORIES = ("/var/lib/cni", "/run/netns", "/run/k8s.cni.cncf.io")
-STAYING = re.compile(r"/(lock|last_reserved_ip\.\d+)$|\.lock$")
+STAYING = re.compile(r"/(lock|last_reserved_ip\.\d+)$|\.lock$|\.index$")
 """Files that belong to a network, not to a pod."""
 PODS_ADDRESS = re.compile(r"\b10\.(1|244)\.")
 

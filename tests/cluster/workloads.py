@@ -32,6 +32,12 @@ def pod(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": _spec(ports, command) | {"nodeName": NODE}}
 
 
+def network_status(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a pod was attached to, as it was told."""
+    found: list[dict[str, Any]] = json.loads(pod["metadata"]["annotations"][STATUS])
+    return found
+
+
 def deployment(name: str, networks: str, replicas: int) -> dict[str, Any]:
     """A Deployment of such pods."""
     labels = {"app": name}
