@@ -19,9 +19,11 @@ Install plexus, or bring an installation up to date. Run it as root. A second ru
                     containers that are still attached (/var/lib/cni) stay
   --prefix DIR      the private environment (default /opt/plexus)
   --bin-dir DIR     where the container runtime looks for plugins (default /opt/cni/bin): plexus, plexus-bridge,
-                    plexus-veth, plexus-host-local and plexus-static go there; and bridge, veth, host-local and
-                    static, unless another vendor's file of that name is there
-  --replace         put our bridge, veth, ptp, host-local and static there even so; --uninstall brings theirs back
+                    plexus-veth, plexus-host-local, plexus-static and plexus-passthru go there; and bridge, veth,
+                    host-local, static and passthru, unless another vendor's file of that name is there
+  --replace         put our bridge, veth, ptp, host-local, static and passthru there even so; --uninstall brings
+                    theirs back
+  --as-multus       be multus there too, for configurations of its type; --uninstall brings theirs back
   --conf-dir DIR    also write 10-plexus.conflist there (the runtime's directory is /etc/cni/net.d), which makes
                     plexus the plugin of every pod if no other file there comes before it; pods and networks are
                     then those of the manifests in /etc/plexus/manifests; without this option, the runtime's
@@ -195,10 +197,11 @@ place_launcher() {
 
 place_launchers() {
     local name path
-    for name in plexus plexus-bridge plexus-veth plexus-host-local plexus-static; do
+    local -a shared=(bridge veth host-local static passthru)
+    for name in plexus "${shared[@]/#/plexus-}"; do
         place_launcher "$bin_dir/$name"
     done
-    for name in bridge veth host-local static; do
+    for name in "${shared[@]}"; do
         if ((replace)) || ! exists "$bin_dir/$name" || is_ours "$bin_dir/$name"; then
             place_launcher "$bin_dir/$name"
         else
@@ -206,6 +209,7 @@ place_launchers() {
         fi
     done
     ((!replace)) || place_launcher "$bin_dir/ptp"
+    ((!as_multus)) || place_launcher "$bin_dir/multus"
     # What an earlier run placed elsewhere, or by --replace, must not stay behind with an old version.
     while read -r path; do
         ! is_ours "$path" || is_current "$path" || place_launcher "$path"
@@ -256,6 +260,11 @@ remove_conf() {
         say "renamed $path to $path.uninstalled, because it was edited: without plexus it would stop every pod"
     fi
 }
+
+# What the node agent of a cluster wrote, or renamed to make place for ours.
+remove_file() { rm -f "$1"; }
+
+restore_aside() { exists "$1" || [[ ! -e $1.before-plexus ]] || mv -T "$1.before-plexus" "$1"; }
 
 # --- The environment -----------------------------------------------------------------------------------------------
 
@@ -362,14 +371,15 @@ install_plexus() {
 }
 
 uninstall() {
-    local path
+    local path kind
     if [[ ! -e $prefix/installed ]]; then
         say "plexus is not installed in $prefix: nothing changed"
         return
     fi
     [[ ${lock-} ]] || lock_prefix
-    while read -r path; do [[ ! $path ]] || remove_conf "$path"; done <<<"$(recorded conf)"
-    while read -r path; do [[ ! $path ]] || remove_launcher "$path"; done <<<"$(recorded launcher)"
+    for kind in restore_aside remove_conf remove_file remove_launcher; do
+        while read -r path; do [[ ! $path ]] || "$kind" "$path"; done <<<"$(recorded "${kind#*_}")"
+    done
     local directories
     directories=$(recorded directory)
     rm -rf "$prefix"/{versions,current,replaced,written}
@@ -408,13 +418,14 @@ refuse() {
 }
 
 parse_arguments() {
-    action=install replace=0 prefix=/opt/plexus bin_dir=/opt/cni/bin conf_dir='' prefix_given='' bin_dir_given=''
+    action=install replace=0 as_multus=0 prefix=/opt/plexus bin_dir=/opt/cni/bin conf_dir='' prefix_given='' bin_dir_given=''
     while (($#)); do
         case $1 in
         --help | -h) action=usage ;;
         --demo) action=demo ;;
         --uninstall) action=uninstall ;;
         --replace) replace=1 ;;
+        --as-multus) as_multus=1 ;;
         --prefix=* | --bin-dir=* | --conf-dir=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
         --prefix | --bin-dir | --conf-dir)
             [[ ${2-} == [!-]* ]] || refuse "$1 needs a directory"

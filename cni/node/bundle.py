@@ -29,7 +29,12 @@ def find() -> str:
 
 def version(bundle: str) -> str:
     """The version that the bundle's content has."""
-    return (files.read(os.path.join(bundle, "version")) or b"").decode().strip()
+    return _told(bundle, "version")
+
+
+def packages(bundle: str) -> str:
+    """Where its packages are, below it."""
+    return _told(bundle, "packages")
 
 
 def install(source: str, target: str, place: str) -> None:
@@ -56,7 +61,7 @@ def is_complete(target: str) -> bool:
 
 def relocate(bundle: str, place: str) -> None:
     """Have the executables of `bundle` look for their loader at `place`."""
-    loader = f"{place}/lib/{(files.read(os.path.join(bundle, 'loader')) or b'').decode().strip()}"
+    loader = f"{place}/lib/{_told(bundle, 'loader')}"
     directory = os.path.join(bundle, "bin")
     for name in sorted(os.listdir(directory)):
         _set_loader(os.path.join(directory, name), os.fsencode(loader))
@@ -64,7 +69,7 @@ def relocate(bundle: str, place: str) -> None:
 
 def prove(bundle: str) -> None:
     """Raise IOFailure unless the bundle's interpreter runs, from where we see it, and finds its modules."""
-    loader = os.path.join(bundle, "lib", (files.read(os.path.join(bundle, "loader")) or b"").decode().strip())
+    loader = os.path.join(bundle, "lib", _told(bundle, "loader"))
     python = os.path.join(bundle, "bin", "python3")
     command = [loader, "--library-path", os.path.join(bundle, "lib"), python, "-I", "-c", IMPORTS]
     what = f'run "{python}"'
@@ -78,6 +83,11 @@ def copy(source: str, target: str, place: str) -> None:
     """Copy the bundle for `place`. Raises OSError."""
     shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("complete"))
     relocate(target, place)
+
+
+def _told(bundle: str, name: str) -> str:
+    """What the bundle's file `name` says of it."""
+    return (files.read(os.path.join(bundle, name)) or b"").decode().strip()
 
 
 def _complete(temporary: str, target: str) -> None:

@@ -24,7 +24,7 @@ def install(source: str, prefix: Prefix, bin_dir: str, *, replace: bool = False,
     with prefix.locked():
         version = _ensure_version(source, prefix)
         prefix.ensure_directory(bin_dir)
-        launchers = Launchers(prefix, bin_dir, version)
+        launchers = Launchers(prefix, bin_dir, version, bundle.packages(source))
         launchers.place(replace=replace, as_multus=as_multus)
         _switch(prefix, version)
     return launchers

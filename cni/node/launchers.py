@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass
 
-from cni.node.prefix import Prefix
+from cni.node import launcher
+from cni.node.prefix import DEFAULT_PREFIX, Prefix
 from cni.plugin import files, invoke
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ class Launchers:
     prefix: Prefix
     bin_dir: str
     version: str
+    packages: str
+    """Where the environment's packages are, below it."""
 
     def place(self, *, replace: bool = False, as_multus: bool = False) -> None:
         """Put every launcher there, but of the shared names only those that are free, unless `replace`.
@@ -60,7 +64,7 @@ class Launchers:
         self._write(path)
 
     def _write(self, path: str) -> None:
-        text = script(self.prefix.path, self.version, os.path.basename(path))
+        text = script(self.prefix.path, self.version, self.packages, os.path.basename(path))
         local = self.prefix.host.local(path)
         if not os.path.isfile(local) or files.read(local) != text:
             files.replace(local, text, 0o755)
@@ -69,13 +73,22 @@ class Launchers:
         return os.path.lexists(self.prefix.host.local(path)) and not is_ours(self.prefix, path)
 
 
-def script(prefix: str, version: str, name: str) -> bytes:
-    """What the launcher `name` consists of."""
+def script(prefix: str, version: str, packages: str, name: str) -> bytes:
+    """What the launcher `name` consists of, where the environment has its packages in `packages`."""
+    home = f"{prefix}/versions/{version}"
     return (
-        f"#!{prefix}/versions/{version}/bin/python3 -I\n"
+        f"#!{home}/bin/python3 -IS\n"
         "# A launcher of plexus, written by its installer.\n"
-        f'from cni.node.launcher import main\n\nraise SystemExit(main("{name}"))\n'
+        f'import sys\n\nsys.path.insert(0, "{home}/{packages}")\n'
+        f'from cni.node.launcher import main\n\nraise SystemExit(main("{name}", "{socket(prefix)}"))\n'
     ).encode()
+
+
+def socket(prefix: str) -> str:
+    """Where the daemon of the installation listens."""
+    if prefix == DEFAULT_PREFIX:
+        return launcher.SOCKET
+    return f"/run/plexus/{hashlib.sha256(os.fsencode(prefix)).hexdigest()[:16]}.sock"
 
 
 def is_ours(prefix: Prefix, path: str) -> bool:

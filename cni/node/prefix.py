@@ -16,9 +16,10 @@ from cni.node.host import Host
 from cni.plugin import files
 from cni.spec.errors import InvalidConfiguration
 
+DEFAULT_PREFIX = "/opt/plexus"
 SHEBANG_BYTES = 127
 """What older kernels take in a #! line."""
-LONGEST_REST = len("#!/versions/0123456789abcdef/bin/python3 -I")
+LONGEST_REST = len("#!/versions/0123456789abcdef/bin/python3 -IS")
 
 
 @dataclass(frozen=True)

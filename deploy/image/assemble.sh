@@ -32,6 +32,7 @@ place_python() {
     # Debian's Python and others look in different directories of their prefix.
     packages=$bundle/lib/$version/$(of_python '"dist-packages" if "deb_system" in sysconfig.get_scheme_names() else "site-packages"')
     mkdir -p "$packages"
+    printf '%s\n' "${packages#"$bundle"/}" >"$bundle/packages"
 }
 
 place_packages() {

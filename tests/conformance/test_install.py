@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from cni.node import launchers
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("cni", "ipam", "delegates", "conf-examples", "pyproject.toml", "constraints.txt", "install.sh")
-ALWAYS = {"plexus", "plexus-bridge", "plexus-veth", "plexus-host-local", "plexus-static"}
-SHARED = {"bridge", "veth", "host-local", "static"}
+ALWAYS = set(launchers.OWN)
+SHARED = set(launchers.SHARED)
 THEIRS = b"#!/bin/sh\necho another vendor\n"
 REINSTALLATIONS = 30
 OLD = 10**18
@@ -174,12 +176,29 @@ def test_replace_puts_ours_where_theirs_was(machine):
     assert machine.launchers() == ALWAYS | SHARED | {"ptp"}
 
 
+def test_the_name_of_multus_is_taken_only_when_asked_for_and_given_back(machine):
+    theirs = machine.put_theirs("multus")
+    before = theirs.read_bytes(), theirs.stat().st_mode, theirs.stat().st_mtime_ns
+    machine.install()
+    assert theirs.read_bytes() == THEIRS
+    machine.install("--as-multus")
+    process = machine.launch("multus", CNI_COMMAND="VERSION")
+    assert "1.1.0" in json.loads(process.stdout)["supportedVersions"]
+    machine.install()  # an update without the option keeps what the option did
+    assert "multus" in machine.launchers()
+    process = subprocess.run([ROOT / "install.sh", "--help"], capture_output=True, text=True, check=True)
+    assert "--as-multus" in process.stdout
+    kept = machine.prefix / "replaced" / str(theirs).lstrip("/")
+    assert (kept.read_bytes(), kept.stat().st_mode, kept.stat().st_mtime_ns) == before
+
+
 def test_uninstall_restores_exactly_what_was_there_before(fresh):
     fresh.put_theirs("bridge")
+    fresh.put_theirs("multus")
     fresh.put_theirs("loopback")
     (fresh.bin_dir / "ptp").symlink_to("loopback")
     before = tree(fresh.root)
-    fresh.install("--replace", "--conf-dir", str(fresh.conf_dir))
+    fresh.install("--replace", "--as-multus", "--conf-dir", str(fresh.conf_dir))
     assert fresh.conf.exists()
     fresh.install()
     fresh.install("--uninstall")

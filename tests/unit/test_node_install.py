@@ -10,7 +10,6 @@ import pytest
 
 from cni.node import bundle, install, launchers, uninstall
 from cni.node.host import Host
-from cni.node.launchers import Launchers
 from cni.node.prefix import Prefix
 from cni.plugin import ledger
 from cni.plugin.ledger import Ledger, Record
@@ -59,6 +58,7 @@ def make_bundle(root: Path, version: str) -> Path:
     (root / "bin/script").write_text("#!/bin/sh\n")
     (root / "lib/a.py").write_text("pass\n")
     (root / "version").write_text(f"{version}\n")
+    (root / "packages").write_text("lib/python3/packages\n")
     (root / "loader").write_text("ld-linux.so.2\n")
     return root
 
@@ -125,7 +125,7 @@ def test_every_launcher_is_placed_where_no_other_vendor_is(tmp_path, prefix):
     assert {"plexus", "plexus-bridge", "bridge", "host-local"} <= ours(prefix)
     assert {"ptp", "multus"}.isdisjoint(ours(prefix))
     text = Path(prefix.host.local(f"{BIN}/bridge")).read_text()
-    assert text.startswith("#!/opt/plexus/versions/v1/bin/python3 -I\n")
+    assert text.startswith("#!/opt/plexus/versions/v1/bin/python3 -IS\n")
 
 
 def test_installing_again_changes_nothing(tmp_path, prefix):
@@ -299,6 +299,9 @@ def test_two_kinds_of_one_path_are_two_records_and_the_newest_comes_first(prefix
     assert prefix.recorded("directory")[0] == "/a"
 
 
-def test_launchers_are_those_of_one_version(prefix):
-    assert launchers.script("/opt/plexus", "v1", "plexus").decode().splitlines()[0].endswith("v1/bin/python3 -I")
-    assert Launchers(prefix, BIN, "v1").version == "v1"
+def test_a_launcher_of_another_installation_asks_another_daemon(tmp_path, prefix):
+    install.install(str(make_bundle(tmp_path / "bundle", "v1")), prefix, BIN)
+    text = Path(prefix.host.local(f"{BIN}/bridge")).read_text()
+    assert 'sys.path.insert(0, "/opt/plexus/versions/v1/lib/python3/packages")' in text
+    assert 'main("bridge", "/run/plexus/plexus.sock")' in text
+    assert launchers.socket("/opt/other") != launchers.socket("/opt/plexus")
