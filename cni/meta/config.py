@@ -134,7 +134,8 @@ def parse(request: Request) -> MetaConf:
     conf = model.parse(MetaConf, request.conf, what)
     for wrong in _contradictions(conf):
         raise InvalidConfiguration(f"could not read {what}", wrong, id="PLX-CONF")
-    _ = request.prev_result  # nothing of it is used; but whoever sent it meant a result
+    if request.command == "ADD":
+        _ = request.prev_result  # nothing of it is used; but the plugin before us meant a result
     return conf
 
 
