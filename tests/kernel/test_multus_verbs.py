@@ -16,7 +16,7 @@ ROWS = [
     for row in cases.load("multus_verbs")
     for version in row.get("versions", VERSIONS)
 ]
-VERBS = ("ADD", "DEL", "CHECK", "STATUS", "GC")
+VERBS = ("ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION")
 
 
 @pytest.fixture
@@ -75,6 +75,10 @@ def _compare_answer(step, answer):
         assert answer.rc == 0, answer.stdout
         if "ips" in step:
             assert _addresses(answer.result) == step["ips"]
+        if "version" in step:
+            assert answer.result["cniVersion"] == step["version"]
+        if "prints" in step:
+            assert answer.result == step["prints"]
         return
     assert answer.rc != 0
     error, expected = answer.result, step["error"]
