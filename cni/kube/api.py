@@ -71,7 +71,11 @@ class ApiServer:
 
     def claimed_devices(self, pod: Pod, resources: Collection[str]) -> Devices:
         """The pod's devices of these resources by ResourceClaims. Raises TryAgainLater, InvalidConfiguration."""
-        return claims.find_devices(lambda path, what: self._ask("GET", path, what), pod, resources)
+        return claims.find_devices(self._look_up, pod, resources)
+
+    def is_claimable(self, pod: Pod, resource: str) -> bool:
+        """Whether a driver offers devices of the resource on the pod's node. Raises as `claimed_devices`."""
+        return claims.is_claimable(self._look_up, pod.node, resource)
 
     def check_ready(self) -> None:
         """Raise PluginUnavailable unless the API server answers."""
@@ -114,6 +118,9 @@ class ApiServer:
             self.connection.request("POST", path, body=event, timeout=SHORTEST_TIMEOUT)
         except (Passing, Refused, InvalidConfiguration):
             return  # the error itself reaches the pod through the runtime
+
+    def _look_up(self, path: str, what: str) -> Any:
+        return self._ask("GET", path, what)
 
     def _ask(self, method: str, path: str, what: str, *, body: Mapping[str, Any] | None = None) -> Any:
         """The answer, or None for 404. Raises TryAgainLater after the deadline, InvalidConfiguration when refused."""

@@ -57,6 +57,14 @@ def find_devices(ask: Ask, pod: Pod, resources: Collection[str]) -> dict[str, li
     return {resource: sorted(found[resource]) for resource in resources if resource in found}
 
 
+def is_claimable(ask: Ask, node: str, resource: str) -> bool:
+    """Whether a driver offers devices of the resource on the node. Raises TryAgainLater, InvalidConfiguration."""
+    data = ask(SLICES.format(quote(f"spec.nodeName={node}")), f'list the devices of node "{node}"')
+    specs = (item["spec"] for item in (data or {}).get("items") or ())
+    offered = (device.get("attributes") or {} for spec in specs for device in spec.get("devices") or ())
+    return any(_text(attributes, RESOURCE_NAME) == resource for attributes in offered)
+
+
 class _Claims:
     """One pod's claims and the slices of its node, each asked for once."""
 

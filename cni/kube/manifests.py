@@ -75,6 +75,10 @@ class Manifests:
         """None: there are no ResourceClaims in manifests."""
         return {}
 
+    def is_claimable(self, pod: Pod, resource: str) -> bool:  # noqa: ARG002 - as all sources
+        """Never: there are no ResourceSlices in manifests either."""
+        return False
+
     def check_ready(self) -> None:
         """Raise PluginUnavailable unless the directory, and every manifest in it, can be read."""
         try:

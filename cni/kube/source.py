@@ -26,6 +26,10 @@ class Source(Protocol):
         """The pod's devices of these resources by ResourceClaims. Raises TryAgainLater, InvalidConfiguration."""
         ...
 
+    def is_claimable(self, pod: Pod, resource: str) -> bool:
+        """Whether devices of the resource are had by ResourceClaims on the pod's node. Raises as `claimed_devices`."""
+        ...
+
     def check_ready(self) -> None:
         """Raise PluginUnavailable unless questions can be answered now."""
         ...

@@ -38,9 +38,9 @@ class PodDevices:
         return list(dict.fromkeys([*given, *self._claimed.get(resource, ())]))
 
     def is_only_counted(self, resource: str) -> bool:
-        """Whether the resource is a mere number in the node's status, which no device plugin stands behind."""
+        """Whether the resource is a mere number in the node's status, with no device plugin and no driver behind it."""
         known = self.kubelet.device_resources()
-        return known is not None and resource not in known
+        return known is not None and resource not in known and not self.source.is_claimable(self.pod, resource)
 
     @functools.cached_property
     def _given(self) -> Devices:
@@ -99,8 +99,10 @@ def _claims_device(want: Wanted) -> bool:
 
 
 def _counted(wanted: list[Wanted], ids: list[str]) -> str:
-    some = "one network takes one" if len(wanted) == 1 else f"{len(wanted)} networks take one each"
-    return f"{some}, and the pod has {_told(ids)}: ask for {len(wanted)} in the limits of one of its containers"
+    count = len(wanted)
+    takers = "one network takes one" if count == 1 else f"{count} networks take one each"
+    remedy = f"ask for {count} in the limits of one of its containers, or by a ResourceClaim"
+    return f"{takers}, and the pod has {_told(ids)}: {remedy}"
 
 
 def _told(ids: list[str]) -> str:

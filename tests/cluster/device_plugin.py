@@ -1,7 +1,7 @@
 """A device plugin of the kubelet (v1beta1) for a resource whose devices are nothing but names.
 
-Usage: device_plugin.py RESOURCE DEVICE... It describes each device as an SR-IOV device plugin does, and serves until its
-standard input ends.
+Usage: device_plugin.py RESOURCE DEVICE... It describes each device as an SR-IOV device plugin does, and serves until
+its standard input ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import grpc
 DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 DESCRIPTIONS = Path("/var/run/k8s.cni.cncf.io/devinfo/dp")
 ENDPOINT = "example.sock"
-VERSION, OPTIONS_NONE = b"v1beta1", b""
+VERSION = b"v1beta1"
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -37,6 +37,9 @@ def describe(resource: str, devices: list[str]) -> None:
 def serve(devices: list[str]) -> grpc.Server:
     listed = b"".join(field(1, field(1, device.encode()) + field(2, b"Healthy")) for device in devices)
 
+    def options(request, context):
+        return b""  # none
+
     def watch(request, context):
         yield listed
         threading.Event().wait()
@@ -49,7 +52,7 @@ def serve(devices: list[str]) -> grpc.Server:
         return field(1, b"") * count
 
     methods = {
-        "GetDevicePluginOptions": grpc.unary_unary_rpc_method_handler(lambda request, context: OPTIONS_NONE),
+        "GetDevicePluginOptions": grpc.unary_unary_rpc_method_handler(options),
         "ListAndWatch": grpc.unary_stream_rpc_method_handler(watch),
         "Allocate": grpc.unary_unary_rpc_method_handler(allocate),
     }

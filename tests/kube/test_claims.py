@@ -85,6 +85,12 @@ def _slice(told):
     return {"spec": {"driver": told["driver"], "pool": pool, "nodeName": "node1", "devices": described}}
 
 
+def _remember(directory, checkpoint):
+    path = directory / "device-plugins" / "kubelet_internal_checkpoint"
+    path.parent.mkdir()
+    path.write_text(document.dump(checkpoint))
+
+
 @pytest.fixture
 def cluster(tmp_path):
     server = Server()
@@ -116,9 +122,7 @@ def test_claims_that_cannot_be_used_are_told_as_the_row_says(row, cluster):
 @pytest.mark.parametrize("row", TAKEN)
 def test_networks_take_the_kubelets_devices_and_then_those_of_claims(row, cluster, tmp_path):
     made = cluster(row["given"])
-    path = tmp_path / "device-plugins" / "kubelet_internal_checkpoint"
-    path.parent.mkdir()
-    path.write_text(document.dump(row["given"]["checkpoint"]))
+    _remember(tmp_path, row["given"]["checkpoint"])
     network = Network("vms/sriov", netconf.parse('{"name": "n", "type": "sriov"}'), "intel.com/sriov")
     wanted = [Wanted(network)] * row["given"]["networks"]
 
@@ -144,6 +148,33 @@ def test_claims_that_we_may_not_read_are_told_at_once(cluster):
     with pytest.raises(InvalidConfiguration, match="is forbidden") as caught:
         made.api.claimed_devices(pod, ["r/one"])
     assert caught.value.id == "PLX-API-REFUSED"
+
+
+@pytest.mark.parametrize(("resource", "offered"), [("r/one", True), ("r/two", False)])
+def test_a_resource_is_claimable_where_a_driver_offers_it_on_the_node(cluster, resource, offered):
+    told = {"driver": "d", "pool": "p", "devices": {"x": {}, "y": {"resourceName": "r/one", "deviceID": "1"}}}
+    made = cluster({"slices": [told]})
+    made.server.objects[SLICES.format(quote("spec.nodeName=node1"))] = {"items": [_slice(told)]}
+
+    assert made.api.is_claimable(made.api.get_pod("vms", "vm"), resource) is offered
+
+
+def test_no_resource_is_claimable_where_the_api_server_has_no_slices(cluster):
+    made = cluster({"slices": []})
+
+    assert made.api.is_claimable(made.api.get_pod("vms", "vm"), "r/one") is False
+
+
+def test_a_pod_that_has_no_claim_for_a_claimable_device_is_told(cluster, tmp_path):
+    told = {"driver": "d", "pool": "p", "devices": {"y": {"resourceName": "r/one", "deviceID": "1"}}}
+    made = cluster({"slices": [told]})
+    made.server.objects[SLICES.format(quote("spec.nodeName=node1"))] = {"items": [_slice(told)]}
+    _remember(tmp_path, {"Data": {}})
+    network = Network("vms/sriov", netconf.parse('{"name": "n", "type": "sriov"}'), "r/one")
+
+    with pytest.raises(InvalidConfiguration, match="the pod has none") as caught:
+        devices.allot([Wanted(network)], made.api.get_pod("vms", "vm"), "u1", Kubelet(str(tmp_path)), made.api)
+    assert caught.value.id == "PLX-DEVICE-MISSING"
 
 
 def test_a_pod_without_claims_costs_no_request(cluster):

@@ -120,7 +120,7 @@ def test_a_pod_with_too_few_devices_is_told_how_many_it_needs(node):
     assert str(caught.value) == (
         'pod "test/vm": could not find a device of resource "intel.com/sriov" for network "test/b", "test/a"; '
         "3 networks take one each, and the pod has 1 (0000:03:02.0): "
-        "ask for 3 in the limits of one of its containers [PLX-DEVICE-MISSING]"
+        "ask for 3 in the limits of one of its containers, or by a ResourceClaim [PLX-DEVICE-MISSING]"
     )
 
 
