@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,17 +21,17 @@ REMEDY = "delete what no longer needs one, widen the range, or run GC if contain
 
 @dataclass(frozen=True)
 class Pool:
-    """One range set, and who holds what of it."""
+    """One range set, and where its leases are kept."""
 
     index: int
     range_set: RangeSet
     store: Store
-    owners: Mapping[IPAddress, Owner]
 
-    @property
     def shortage(self) -> str:
-        """Why no address is left and what to do about it; "" while one is."""
-        used = self.range_set.count(self.owners)
+        """Why no address is left and what to do about it; "" while one is. Raises IOFailure."""
+        used = self.range_set.count(self.store.addresses())
+        if used >= self.range_set.capacity:
+            used -= self.range_set.count(self.store.remains())
         if used < self.range_set.capacity:
             return ""
         return f'{used} of {self.range_set.capacity} addresses are in use in "{self.store.location}"; {REMEDY}'
@@ -47,7 +47,7 @@ class Pool:
         if not self.store.reserve(address, owner):
             raise TryAgainLater(
                 f"{self._failed}: requested IP address {address} is not available in range set {self.range_set}",
-                f'"{self.owners.get(address)}" holds it, in "{self.store.location}"',
+                f'"{self.store.owner(address)}" holds it, in "{self.store.location}"',
                 id="PLX-IPAM-TAKEN",
             )
         return IPConfig(address=entry.interface(address), gateway=entry.gateway)
@@ -55,17 +55,24 @@ class Pool:
     def take_next(self, owner: Owner) -> IPConfig:
         """Lease the free address that was free for longest. Raises TryAgainLater, IOFailure."""
         self._refuse_second(owner)
-        for address, entry in self.range_set.after(self.store.last_reserved(self.index)):
-            if address not in self.owners and self.store.reserve(address, owner):
+        for address in self._free():
+            entry = self.range_set.find(address)
+            if entry and address != entry.gateway and self.store.reserve(address, owner):
                 return IPConfig(address=entry.interface(address), gateway=entry.gateway)
         raise TryAgainLater(
             f"{self._failed}: no IP addresses available in range set: {self.range_set}",
-            self.shortage,
+            self.shortage(),
             id="PLX-IPAM-FULL",
         )
 
+    def _free(self) -> Iterator[IPAddress]:
+        """What can be tried, in this order; the remains of a crash may be of another range set."""
+        last = self.store.last_reserved(self.index)
+        yield from self.store.untaken(address for address, _ in self.range_set.after(last))
+        yield from self.store.remains()
+
     def _refuse_second(self, owner: Owner) -> None:
-        for address in leases.held_by(owner, self.owners):
+        for address in leases.held_by(owner, self.store):
             if address in self.range_set:
                 raise TryAgainLater(
                     f"{self._failed}: {address} has been allocated to {owner.container_id},"
@@ -79,9 +86,9 @@ class Pool:
         return f"failed to allocate for range {self.index}"
 
 
-def pools(store: Store, range_sets: Iterable[RangeSet], owners: Mapping[IPAddress, Owner]) -> list[Pool]:
-    """The range sets as they stand."""
-    return [Pool(index, range_set, store, owners) for index, range_set in enumerate(range_sets)]
+def pools(store: Store, range_sets: Iterable[RangeSet]) -> list[Pool]:
+    """The range sets, each with its number."""
+    return [Pool(index, range_set, store) for index, range_set in enumerate(range_sets)]
 
 
 def allocate(
@@ -95,7 +102,7 @@ def allocate(
     wanted = list(requested)
     taken = []
     with Rollback() as rollback:
-        for pool in pools(store, range_sets, leases.owners(store)):
+        for pool in pools(store, range_sets):
             lease = _lease(pool, owner, wanted)
             rollback.on_failure(store.release, lease.address.ip)
             store.note_last_reserved(pool.index, lease.address.ip)

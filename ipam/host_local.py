@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ from cni.spec.document import kind, lookup
 from cni.spec.errors import CheckFailed, InvalidConfiguration, IOFailure, PluginUnavailable
 from cni.spec.request import Request
 from ipam import leases
-from ipam.store import DirectoryStore, Owner, Store
+from ipam.directory import DirectoryStore
+from ipam.store import Owner, Store
 
 if TYPE_CHECKING:
     from cni.spec.model import IPAddress
     from cni.spec.result import DNS, Result
+    from ipam.allocator import Pool
 
 # What reads the whole configuration is imported where it is needed: DEL and GC do without, at half the time.
 
@@ -44,7 +46,7 @@ def delete(request: Request) -> None:
     if store.exists():
         with store.locked():
             what = f'could not release the addresses of "{_owner(request)}"'
-            leases.release(store, partial(leases.held_by, _owner(request)), what)
+            leases.release(store, _owner(request), what)
 
 
 def check(request: Request) -> None:
@@ -53,16 +55,14 @@ def check(request: Request) -> None:
 
     conf = config.parse(request)
     store = _store(request)
-    owners = _owners(store)
-    held = leases.held_by(_owner(request), owners)
     result = request.prev_result
     expected = [ip.address.ip for ip in result.ips] if result else []
-    ours = (address for address in expected if any(address in range_set for range_set in conf.range_sets))
-    lost = [f"{address} is held by {owners.get(address, 'nobody')}" for address in ours if address not in held]
-    if lost or not held:
+    ours = [address for address in expected if any(address in range_set for range_set in conf.range_sets)]
+    lost = _lost(store, _owner(request), ours)
+    if lost:
         raise CheckFailed(
             f"host-local: Failed to find address added by container {request.container_id}",
-            f'in "{store.location}" {", ".join(lost) or "nothing is held"} for {request.ifname}',
+            f'in "{store.location}" {", ".join(lost)} for {request.ifname}',
             id="PLX-IPAM-LOST",
         )
 
@@ -77,7 +77,7 @@ def gc(request: Request) -> None:
     if store.exists():
         with store.locked():
             what = f'could not release all stale addresses of network "{request.network}"'
-            leases.release(store, partial(leases.held_by_none_of, valid), what)
+            leases.release_chosen(store, partial(leases.held_by_none_of, valid), what)
 
 
 def status(request: Request) -> None:
@@ -86,24 +86,36 @@ def status(request: Request) -> None:
 
     conf = config.parse(request)
     store = _store(request)
-    for pool in allocator.pools(store, conf.range_sets, _owners(store)):
-        if pool.shortage:
-            raise PluginUnavailable(
-                f'network "{request.network}": no IP addresses available in range set: {pool.range_set}',
-                pool.shortage,
-                id="PLX-IPAM-FULL",
-            )
+    if not store.exists():
+        return
+    with store.locked():
+        for pool in allocator.pools(store, conf.range_sets):
+            _require_room(request, pool)
+
+
+def _require_room(request: Request, pool: Pool) -> None:
+    shortage = pool.shortage()
+    if shortage:
+        raise PluginUnavailable(
+            f'network "{request.network}": no IP addresses available in range set: {pool.range_set}',
+            shortage,
+            id="PLX-IPAM-FULL",
+        )
+
+
+def _lost(store: Store, owner: Owner, expected: Iterable[IPAddress]) -> list[str]:
+    """Which of the expected addresses the attachment does not hold, in words."""
+    if not store.exists():
+        return ["nothing is held"]
+    with store.locked():
+        held = leases.held_by(owner, store)
+        lost = [address for address in expected if address not in held]
+        told = [f"{address} is held by {store.owner(address) or 'nobody'}" for address in lost]
+    return told if held or told else ["nothing is held"]
 
 
 def _owner(request: Request) -> Owner:
     return Owner(request.container_id, request.ifname)
-
-
-def _owners(store: Store) -> Mapping[IPAddress, Owner]:
-    if not store.exists():
-        return {}
-    with store.locked():
-        return leases.owners(store)
 
 
 def _store(request: Request) -> Store:

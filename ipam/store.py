@@ -1,30 +1,15 @@
-"""Where leases are kept: in the reference plugin's directory on disk, or in memory for tests."""
+"""Where leases are kept: what every place offers, and one in memory, for tests."""
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-import filelock
-
-from cni.plugin import files
-from cni.spec.errors import TryAgainLater
-
 if TYPE_CHECKING:
     from cni.spec.model import IPAddress
-
-LAST_RESERVED = "last_reserved_ip."
-LOCK = "lock"
-LOCK_TIMEOUT = 60.0
-"""Seconds; a runtime gives a plugin some minutes."""
-POLL = 0.01
-"""Seconds between tries for the lock: filelock asks, it does not queue."""
-SEPARATOR = "\r\n"
 
 
 @dataclass(frozen=True)
@@ -60,6 +45,18 @@ class Store(Protocol):
         """Who holds the lease of `address`; None where nobody does. Raises IOFailure."""
         ...
 
+    def held_by(self, owner: Owner) -> list[IPAddress]:
+        """The addresses of all leases that say exactly this owner. Raises IOFailure."""
+        ...
+
+    def remains(self) -> list[IPAddress]:
+        """The addresses whose lease a crash left without an owner. Raises IOFailure."""
+        ...
+
+    def untaken(self, addresses: Iterable[IPAddress]) -> Iterator[IPAddress]:
+        """Those of the addresses that have no lease, in their order, when each is asked for. Raises IOFailure."""
+        ...
+
     def reserve(self, address: IPAddress, owner: Owner) -> bool:
         """Lease `address` unless it is taken; whether it is now the owner's. Raises IOFailure."""
         ...
@@ -75,71 +72,6 @@ class Store(Protocol):
     def note_last_reserved(self, set_index: int, address: IPAddress) -> None:
         """Let the next search in the range set begin after `address`. Raises IOFailure."""
         ...
-
-
-class DirectoryStore:
-    """One file per lease, named as its address; a reference host-local may work in the same directory.
-
-    The reference creates the file and then writes it, both under the lock. One that is empty while we hold the lock is
-    thus what a crash left: nobody's, and free to be taken.
-    """
-
-    def __init__(self, location: str) -> None:
-        self.location = location
-
-    def exists(self) -> bool:
-        """Whether the directory does."""
-        return os.path.isdir(self.location)
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold flock(2) of the `lock` file, which is never removed, as the reference plugin does."""
-        files.ensure_directory(self.location, 0o755)
-        path = self._path(LOCK)
-        # A soft lock, which is what a file system without flock(2) would get, does not stop the reference plugin.
-        lock = filelock.FileLock(path, mode=0o750, timeout=LOCK_TIMEOUT, poll_interval=POLL, fallback_to_soft=False)
-        files.change(f'lock "{path}"', _acquire, lock)
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def addresses(self) -> list[IPAddress]:
-        """The names that are addresses: the lock and the notes are none."""
-        names = files.change(f'list "{self.location}"', os.listdir, self.location)
-        return [address for address in map(_address, names) if address]
-
-    def owner(self, address: IPAddress) -> Owner | None:
-        """What the address's file says."""
-        content = files.read(self._path(str(address)))
-        return _owner(content) if content else None
-
-    def reserve(self, address: IPAddress, owner: Owner) -> bool:
-        """Make the address's file, complete from its first moment."""
-        path = self._path(str(address))
-        content = f"{owner.container_id}{SEPARATOR}{owner.ifname}".encode()
-        if files.create(path, content):
-            return True
-        if files.read(path):
-            return False
-        files.replace(path, content, durable=False)
-        return True
-
-    def release(self, address: IPAddress) -> None:
-        """Remove the address's file."""
-        files.remove(self._path(str(address)))
-
-    def last_reserved(self, set_index: int) -> IPAddress | None:
-        """What the set's note says; None for one that makes no sense, which only costs the round robin its place."""
-        content = files.read(self._path(f"{LAST_RESERVED}{set_index}"))
-        return _address(content.decode(errors="replace").strip()) if content else None
-
-    def note_last_reserved(self, set_index: int, address: IPAddress) -> None:
-        """Write the set's note."""
-        files.replace(self._path(f"{LAST_RESERVED}{set_index}"), str(address).encode(), durable=False)
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self.location, name)
 
 
 @dataclass
@@ -166,6 +98,18 @@ class MemoryStore:
         """The dictionary's value."""
         return self.leases.get(address)
 
+    def held_by(self, owner: Owner) -> list[IPAddress]:
+        """The dictionary's keys that have this value."""
+        return [address for address, found in self.leases.items() if found == owner]
+
+    def remains(self) -> list[IPAddress]:
+        """The dictionary's keys that have none."""
+        return [address for address, found in self.leases.items() if found is None]
+
+    def untaken(self, addresses: Iterable[IPAddress]) -> Iterator[IPAddress]:
+        """All that are not the dictionary's keys."""
+        return (address for address in addresses if address not in self.leases)
+
     def reserve(self, address: IPAddress, owner: Owner) -> bool:
         """Set it, over None too."""
         if self.leases.get(address):
@@ -184,27 +128,3 @@ class MemoryStore:
     def note_last_reserved(self, set_index: int, address: IPAddress) -> None:
         """Note it."""
         self.last[set_index] = address
-
-
-def _acquire(lock: filelock.BaseFileLock) -> None:
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise TryAgainLater(
-            f'could not lock "{lock.lock_file}"',
-            f"another process has held it for {lock.timeout:.0f} seconds; `fuser {lock.lock_file}` names it",
-            id="PLX-IPAM-LOCKED",
-        ) from error
-
-
-def _address(text: str) -> IPAddress | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    return address if str(address) == text else None
-
-
-def _owner(content: bytes) -> Owner:
-    container_id, _, ifname = content.decode(errors="replace").strip().partition(SEPARATOR)
-    return Owner(container_id, ifname)

@@ -48,6 +48,16 @@ def read(path: str) -> bytes | None:
     return change(f'read "{path}"', _read, path)
 
 
+def write(descriptor: int, content: bytes) -> None:
+    """Write all of it: a file system that is getting full takes a part, and fails only the next time.
+
+    Raises OSError, for the caller to tell what it was that was written.
+    """
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def _replace(path: str, content: bytes, mode: int, durable: bool) -> None:
     temporary = _write_temporary(path, content, mode, durable)
     try:
@@ -69,7 +79,7 @@ def _create(path: str, content: bytes, mode: int) -> bool:
             raise
         return _create_by_name(path, content, mode)
     try:
-        _write(descriptor, content)
+        write(descriptor, content)
         # linkat(2) of /proc/self/fd/N with AT_SYMLINK_FOLLOW; without a directory descriptor Python calls link(2)
         proc = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -99,7 +109,7 @@ def _write_temporary(path: str, content: bytes, mode: int, durable: bool) -> str
     temporary = os.path.join(directory, f".{name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        _write(descriptor, content)
+        write(descriptor, content)
         if durable:
             os.fsync(descriptor)
     except OSError:
@@ -108,13 +118,6 @@ def _write_temporary(path: str, content: bytes, mode: int, durable: bool) -> str
     finally:
         os.close(descriptor)
     return temporary
-
-
-def _write(descriptor: int, content: bytes) -> None:
-    """Write all of it: a file system that is getting full takes a part, and fails only the next time."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _sync_directory(path: str) -> None:
@@ -136,9 +139,7 @@ def _remove(path: str) -> bool:
 
 def _read(path: str) -> bytes | None:
     try:
-        with open(
-            path, "rb", buffering=0
-        ) as file:  # half the time of a buffered read, and host-local reads every lease
+        with open(path, "rb", buffering=0) as file:  # half the time of a buffered read
             return file.read()
     except FileNotFoundError:
         return None

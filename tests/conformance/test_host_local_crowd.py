@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from plugin_call import REFERENCE, ROOT, Answer, environment, in_process, reference
 
-from ipam.store import DirectoryStore
+from ipam.directory import DirectoryStore
 
 PROCESSES = 4
 RESERVED = ("10.88.0.0", "10.88.0.1", "10.88.0.255")

@@ -8,8 +8,9 @@ import pytest
 
 from cni.spec.errors import IOFailure, TryAgainLater
 from cni.spec.model import parse_address
-from ipam import store as store_module
-from ipam.store import DirectoryStore, MemoryStore, Owner, Store
+from ipam import directory as directory_module
+from ipam.directory import DirectoryStore
+from ipam.store import MemoryStore, Owner, Store
 
 ONE = Owner("c1", "eth0")
 TWO = Owner("c2", "net1")
@@ -78,8 +79,33 @@ class TestContract:
         with store.locked():
             assert store.owner(V4) is None
             assert store.addresses() == [V4], "so that GC can sweep it up"
+            assert store.remains() == [V4]
             assert store.reserve(V4, ONE)
             assert store.owner(V4) == ONE
+            assert store.remains() == []
+
+    def test_the_leases_of_an_owner_are_those_that_say_just_that(self, store: Store):
+        with store.locked():
+            for address, owner in ((V4, ONE), (V6, ONE), (V4 + 1, Owner("c1")), (V4 + 2, Owner("c1", "net1"))):
+                store.reserve(address, owner)
+            assert sorted(map(str, store.held_by(ONE))) == ["10.1.2.3", "2001:db8:1::2"]
+            assert store.held_by(Owner("c1")) == [V4 + 1]
+            assert store.held_by(TWO) == []
+            store.release(V6)
+            assert store.held_by(ONE) == [V4]
+
+    def test_addresses_without_a_lease_are_told_in_the_order_they_were_asked_for(self, store: Store):
+        with store.locked():
+            store.reserve(V4, ONE)
+            assert list(store.untaken([V4 + 2, V4, V6, V4 + 1])) == [V4 + 2, V6, V4 + 1]
+            assert list(store.untaken([])) == []
+
+    def test_whether_an_address_is_taken_is_told_when_it_is_asked_for(self, store: Store):
+        with store.locked():
+            free = store.untaken([V4, V4 + 1])
+            assert next(free) == V4
+            store.reserve(V4 + 1, ONE)
+            assert list(free) == []
 
 
 def put(folder: Path, name: str, content: bytes) -> Path:
@@ -167,7 +193,7 @@ def test_the_lock_is_flock_on_the_file_the_reference_locks(directory: DirectoryS
 
 
 def test_a_lock_that_somebody_never_gives_back_is_named(directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(store_module, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(directory_module, "LOCK_TIMEOUT", 0.05)
     lock = put(tmp_path, "lock", b"")
     with lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)

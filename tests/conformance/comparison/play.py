@@ -158,7 +158,8 @@ class Player:
         seen: Seen = {}
         leases = self.stage.directory / LEASES
         if leases.exists():
-            found = [path for path in sorted(leases.rglob("*")) if path.is_file()]
+            # Ours keeps an index beside each directory, in which it only looks things up.
+            found = [path for path in sorted(leases.rglob("*")) if path.is_file() and path.suffix != ".index"]
             names = {path: str(path.relative_to(leases)) for path in found}
             seen["files"] = {names[path]: path.read_bytes().decode() for path in found}
             seen["modes"] = {names[path]: f"{path.stat().st_mode & 0o777:o}" for path in found}
