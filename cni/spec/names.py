@@ -31,7 +31,11 @@ def validate_ifname(ifname: str) -> None:
     """Raise InvalidEnvironment unless Linux takes `ifname` as the name of an interface."""
     if not ifname:
         raise InvalidEnvironment("interface name is empty")
-    if len(ifname.encode(errors="surrogateescape")) > IFNAME_BYTES:
+    try:
+        size = len(ifname.encode(errors="surrogateescape"))
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can say
+        raise InvalidEnvironment("interface name is not UTF-8", ascii(ifname)) from error
+    if size > IFNAME_BYTES:
         raise InvalidEnvironment("interface name is too long", "interface name should be less than 16 characters")
     if ifname in (".", ".."):
         raise InvalidEnvironment("interface name is . or ..")
