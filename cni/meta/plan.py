@@ -135,7 +135,7 @@ def _planned(
     network = want.network
     entry = Entry(
         network=network.name,
-        conf=_with_device(_with_cni_args(want), device).text,
+        conf=_with_device(_with_cni_args(want), device if network.resource else "").text,
         ifname=ifname,
         args=identity.delegate_args(_in_args(want.selection), default=default),
         runtime_config={
@@ -166,7 +166,7 @@ def _in_args(selected: NetworkSelection | None) -> dict[str, str]:
 
 
 def _with_device(conf: NetConfList, device: str) -> NetConfList:
-    """The configuration with the device in every plugin, by the names that plugins know it by."""
+    """The configuration with the device in every plugin, by the names that plugins know it by, whatever they claim."""
     if not device:
         return conf
     return conf.with_each_plugin(lambda plugin: document.derive(plugin, deviceID=device, pciBusID=device))

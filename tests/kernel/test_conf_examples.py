@@ -63,6 +63,7 @@ EXAMPLES_AND_PODS = [
     Example("bridge-hairpin.yaml", {"default/hairpin": ["eth0", "net1"]}),
     Example("bridge-l2.yaml", {"default/l2": ["eth0", "net1"]}),
     Example("bridge-macspoofchk.yaml", {"default/macspoofchk": ["eth0", "net1"]}),
+    Example("bridge-marked.yaml", {"default/marked": ["eth0", "net1"]}, bridges=("br-marked",)),
     Example(
         "bridge-masquerade-iptables.yaml",
         {"default/masqueraded-by-iptables": ["eth0", "net1"]},

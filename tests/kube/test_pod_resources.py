@@ -24,7 +24,7 @@ DEVICES = {
     "intel.com/sriov": ["0000:03:02.0", "0000:03:02.1", "0000:03:02.3"],
     "devices.kubevirt.io/kvm": ["kvm7"],
 }
-ROWS = [pytest.param(row, id=row["id"]) for row in cases.load("multus_devices") if "pod" in row["given"]]
+ROWS = [pytest.param(row, id=row["id"]) for row in cases.load("multus_devices") if "pod" in row.get("given", ())]
 DISABLED = ["UNKNOWN", "PodResources API Get method disabled"]
 LIMITED = ["RESOURCE_EXHAUSTED", "rejected by rate limit"]
 

@@ -5,58 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from meta_node import Node
+from device_node import SRIOV, DeviceNode
 
 from cni.meta import device_info
 from cni.plugin.ledger import Entry
 from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration, TryAgainLater, UnsupportedField
 
-SRIOV = "intel.com/sriov"
 MARKED = "bridge.network.kubevirt.io/br1"
-
-
-class DeviceNode(Node):
-    """A node whose kubelet gave its pod devices."""
-
-    def __init__(self, directory):
-        super().__init__(directory)
-        self.checkpoint = directory / "device-plugins" / "kubelet_internal_checkpoint"
-        self.checkpoint.parent.mkdir()
-        self.command = "ADD"
-
-    def give(self, resource=SRIOV, *ids, registered=(SRIOV,), uid="u1"):
-        entry = {"PodUID": uid, "ContainerName": "c", "ResourceName": resource, "DeviceIDs": {"0": list(ids)}}
-        data = {
-            "PodDeviceEntries": [entry] if ids else [],
-            "RegisteredDevices": {name: ["x"] for name in registered},
-        }
-        self.checkpoint.write_text(json.dumps({"Data": data, "Checksum": 1}))
-
-    def offer(self, name, resource=SRIOV, conf='{"type": "sriov"}'):
-        """Define a network that takes devices."""
-        data = {
-            "kind": "NetworkAttachmentDefinition",
-            "metadata": {
-                "name": name,
-                "namespace": "test",
-                "annotations": {"k8s.v1.cni.cncf.io/resourceName": resource},
-            },
-            "spec": {"config": conf if isinstance(conf, str) else json.dumps(conf)},
-        }
-        (self.manifests / f"offered-{name}.json").write_text(json.dumps(data))
-
-    def devices(self, **conf):
-        """What each network gets: in the plugin's configuration, and as capability."""
-        told = []
-        for entry in self.plan(**conf):
-            delegate = json.loads(entry.conf)
-            told.append((delegate.get("deviceID"), delegate.get("pciBusID"), entry.runtime_config.get("deviceID")))
-        assert all(len(set(ids)) == 1 for ids in told)
-        return [ids[0] for ids in told]
-
-    def request(self, **conf):
-        keys = {"kubeletDir": str(self.directory), "deviceInfoDir": str(self.directory / "devinfo")}
-        return super().request(**keys | conf).replace(command=self.command)
 
 
 @pytest.fixture
@@ -199,6 +154,7 @@ def test_a_device_of_the_node_needs_the_definitions_consent(node):
     node.define("open", {"type": "host-device", "capabilities": {"deviceID": True}})
     node.run(networks='[{"name": "open", "deviceID": "0000:00:1f.6"}]')
     assert node.devices() == [None, "0000:00:1f.6"]
+    assert "0000:00:1f.6" not in node.plan()[1].conf
 
 
 def test_a_definition_without_config_takes_devices_too(node):

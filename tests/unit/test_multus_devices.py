@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from meta_node import Node
+from device_node import SRIOV, DeviceNode
 from vectors import cases
 
 from cni.kube.kubelet import Kubelet
 from cni.meta import network_status
 from cni.plugin.ledger import Entry, Record
 
-ROWS = cases.by_id("multus_devices")
+ROWS = {name: row for name, row in cases.by_id("multus_devices").items() if "given" in row}
 REMEMBERED, CONFIGURED, DESCRIBED = (
     [pytest.param(row, id=row["id"]) for row in ROWS.values() if key in row["given"] and expected in row["expected"]]
     for key, expected in (("checkpoint", "devices"), ("conf", "plugins"), ("device-info", "status"))
@@ -30,19 +30,15 @@ def test_the_checkpoint_says_what_the_row_says(row, tmp_path):
 
 @pytest.mark.parametrize("row", CONFIGURED)
 def test_a_device_is_in_the_configuration_of_every_plugin(row, tmp_path):
-    node = Node(tmp_path)
-    conf = row["given"]["conf"]
-    claiming = (conf.get("plugins") or [conf])[0]
-    claiming["capabilities"] = {"deviceID": True}
-    node.define("n", conf)
-    node.run(networks=json.dumps([{"name": "n", "deviceID": row["given"]["device"]}]))
+    node = DeviceNode(tmp_path)
+    node.offer("n", conf=row["given"]["conf"])
+    node.give(SRIOV, row["given"]["device"])
+    node.run(networks="n")
 
     entry = node.plan()[1]
 
     delegate = json.loads(entry.conf)
-    plugins = delegate.get("plugins") or [delegate]
-    assert plugins[0].pop("capabilities") == {"deviceID": True}
-    assert plugins == row["expected"]["plugins"]
+    assert (delegate.get("plugins") or [delegate]) == row["expected"]["plugins"]
     assert entry.runtime_config["deviceID"] == row["given"]["device"]
 
 
