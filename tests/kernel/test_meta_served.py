@@ -144,3 +144,43 @@ def test_a_built_in_bridge_serves_mac_and_addresses_without_a_capability(node):
     (link,) = read(node.sandbox.path, "ip", "-json", "address", "show", "net1")
     assert link["address"] == MAC
     assert [entry["local"] for entry in link["addr_info"] if entry["family"] == "inet"] == ["10.9.0.77"]
+
+
+EXECUTED = {"external": ["bridge", "ptp", "host-local", "static"]}
+HOST_LOCAL = {"type": "host-local", "subnet": "10.9.0.0/24"}
+
+
+@pytest.mark.parametrize(
+    ("ipam", "asked"),
+    [(HOST_LOCAL, "10.9.0.77"), (HOST_LOCAL, "10.9.0.77/24"), ({"type": "static"}, "10.9.0.77/24")],
+)
+def test_the_reference_plugins_serve_mac_and_addresses_without_a_capability(node, reference, ipam, asked):
+    keys = EXECUTED | {"binDir": reference("bridge")}
+    ipam = ipam | ({"dataDir": str(node.directory / "leases")} if ipam["type"] == "host-local" else {})
+    node.define("a", {"cniVersion": "1.0.0", "name": "a", "type": "bridge", "bridge": "br9", "ipam": ipam})
+    node.run([{"name": "a", "mac": MAC, "ips": [asked]}])
+
+    node.add(conf=keys)
+
+    (link,) = read(node.sandbox.path, "ip", "-json", "address", "show", "net1")
+    assert link["address"] == MAC
+    assert [entry["local"] for entry in link["addr_info"] if entry["family"] == "inet"] == ["10.9.0.77"]
+    node.delete(conf=keys)
+    assert links(node.sandbox.path) == ["lo"]
+
+
+def test_a_reference_plugin_that_ignores_the_mac_is_told(node, reference):
+    node.define(
+        "a",
+        {
+            "cniVersion": "1.0.0",
+            "name": "a",
+            "type": "ptp",
+            "ipam": {"type": "static", "addresses": [{"address": "10.9.0.5/24", "gateway": "10.9.0.1"}]},
+        },
+    )
+    node.run([{"name": "a", "mac": MAC}])
+
+    with pytest.raises(UnsupportedField, match=f"the MAC {MAC} was asked for, and it has"):
+        node.add(conf=EXECUTED | {"binDir": reference("ptp")})
+    assert links(node.sandbox.path) == ["lo"]
