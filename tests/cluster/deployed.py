@@ -10,6 +10,7 @@ from typing import Any
 from cluster import Cluster
 from comparison import columns
 from installed import OLD, reference_plugins
+from node import BIN_DIR
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE, ACCOUNT = "kube-system", "plexus"
@@ -51,7 +52,7 @@ class Deployed:
         plugin = {
             "type": "plexus",
             "kubeconfig": str(self.kubeconfig),
-            "binDir": str(self.cluster.node.bin_dir),
+            "binDir": BIN_DIR,
             "capabilities": {"portMappings": True},
             "delegates": [POD_NETWORK],
         } | keys
@@ -69,13 +70,12 @@ class Deployed:
             "CNI_CONTAINERID": container_id,
             "CNI_NETNS": str(sandbox),
             "CNI_IFNAME": "eth0",
-            "CNI_PATH": str(self.cluster.node.bin_dir),
+            "CNI_PATH": BIN_DIR,
             "CNI_ARGS": ";".join(["IgnoreUnknown=1", *(f"K8S_POD_{key}={value}" for key, value in args.items())]),
         }
         conf = plugin | {"cniVersion": "1.0.0", "name": "plexus"}
         try:
-            plexus = str(self.cluster.node.bin_dir / "plexus")
-            return self.cluster.host.call(plexus, stdin=json.dumps(conf), environ=environ)
+            return self.cluster.host.call(f"{BIN_DIR}/plexus", stdin=json.dumps(conf), environ=environ)
         finally:
             self.cluster.host.call("ip", "netns", "delete", container_id)
 

@@ -1,7 +1,7 @@
 """The machine that a cluster runs on: network, mounts, processes and control groups are its own.
 
-What runs on it sees an empty /run and /var/lib, and of the control groups only those below one of its own. All of it
-is gone when the block ends, whatever still runs there.
+What runs on it sees an empty /opt, /run and /var/lib, may write to /etc without a trace, and sees of the control groups
+only those below one of its own. All of it is gone when the block ends, whatever still runs there.
 """
 
 import contextlib
@@ -32,6 +32,9 @@ BEGIN = """
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib
 mount -t tmpfs tmpfs /var/log
+mount -t tmpfs tmpfs /opt
+mkdir -p /run/etc/upper /run/etc/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
 mount -t tmpfs tmpfs /sys/fs/cgroup
 if [ "$HIERARCHIES" ]; then
     for hierarchy in $HIERARCHIES; do
@@ -52,12 +55,20 @@ for key in $KEPT_SYSCTLS; do
     cat "/proc/sys/$key" >"/run/sysctl/$key"
     mount --bind "/run/sysctl/$key" "/proc/sys/$key"
 done
+# The first use mounts /run/netns over itself, which hides the mounts that are there already.
+ip netns add first
+ip netns delete first
 hostname localhost
 ip link set lo up
 ip address add "$ADDRESS/32" dev lo
 echo ready
 exec sleep infinity
 """
+
+
+def seen(host: Host, path: str) -> Path:
+    """Where we see what is a path on the machine."""
+    return Path(f"/proc/{host.pid}/root{path}")
 
 
 @contextlib.contextmanager

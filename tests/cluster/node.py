@@ -9,9 +9,11 @@ from pathlib import Path
 import archive
 from credentials import Credentials
 from installed import PATH
-from machine import ADDRESS, Service
+from machine import ADDRESS, Service, seen
 from throwaway import Host
 
+BIN_DIR, CONF_DIR = "/opt/cni/bin", "/etc/cni/net.d"
+"""Where containerd looks for plugins and for the configuration of the pods' network: the usual places."""
 SOCKET = "/run/containerd/containerd.sock"
 CONTAINERD = """
 version = 2
@@ -70,13 +72,13 @@ class Node:
 
     @property
     def bin_dir(self) -> Path:
-        """Where containerd looks for plugins."""
-        return self.directory / "bin"
+        """The directory of plugins, as we see it."""
+        return seen(self.host, BIN_DIR)
 
     @property
     def conf_dir(self) -> Path:
-        """Where containerd looks for the configuration of the pods' network."""
-        return self.directory / "net.d"
+        """The directory of configurations, as we see it."""
+        return seen(self.host, CONF_DIR)
 
     @property
     def static_pods(self) -> Path:
@@ -86,7 +88,7 @@ class Node:
     @cached_property
     def containerd(self) -> Service:
         config = self.directory / "containerd.toml"
-        words = {"socket": SOCKET, "image": archive.NAME, "bin_dir": self.bin_dir, "conf_dir": self.conf_dir}
+        words = {"socket": SOCKET, "image": archive.NAME, "bin_dir": BIN_DIR, "conf_dir": CONF_DIR}
         config.write_text(CONTAINERD.format(**words))
         containerd = shutil.which("containerd", path=PATH) or "containerd"
         return self._service("containerd", [containerd, "--config", str(config), "--log-level", "info"])
@@ -114,7 +116,7 @@ class Node:
     def prepare(self) -> None:
         """Make the directories."""
         for path in (self.bin_dir, self.conf_dir, self.static_pods):
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
 
     def import_image(self) -> str:
         """Give containerd the one image there is; return what it says of it."""
