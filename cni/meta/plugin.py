@@ -77,18 +77,19 @@ def delete(request: Request) -> None:
     conf = config.parse_for_delete(request)
     records = Ledger(conf.ledger_directory)
     try:
-        record = records.find(request.container_id, request.ifname)
+        own = records.find(request.container_id, request.ifname)
     except DamagedRecord as error:
         _delete_by_plan(request, records, error)
         return
     inheritance = _inheritance(conf)
-    record = record or inheritance.find(request.container_id, request.ifname) or _assumed(request)
+    record = own or inheritance.find(request.container_id, request.ifname) or _assumed(request)
     if record is not None:
         teardown = Teardown()
         with teardown.step():
             _undo(replace(record, netns=_sandbox(record, request.netns)), records, conf, request)
         with teardown.step():
-            inheritance.forget(request.container_id)
+            if own is None:
+                inheritance.forget(request.container_id)
         teardown.finish(f'could not delete container "{record.container_id}"')
 
 
@@ -228,11 +229,15 @@ def _inheritance(conf: MetaConf) -> Inheritance:
 def _assumed(request: Request) -> Record | None:
     """What an ADD would make now, for a container that somebody else attached, or whose record is lost.
 
-    The runtime's prevResult tells that there was an ADD, which is worth to ask for the pod; else it is what every pod
-    gets. None where that cannot be known: usually there was no ADD, or all of it is undone.
+    The runtime's prevResult tells that there was an ADD, for which it is worth to ask the source; else it is what the
+    node knows of every pod. None where that is nothing: usually there was no ADD, or all of it is undone.
     """
     try:
-        return _planned_record(request, identity.parse(request.args if request.prev_result else ""))[0]
+        if request.prev_result:
+            return _planned_record(request, identity.parse(request.args))[0]
+        cluster_network = config.parse(request).cluster_network
+        by_definition = cluster_network and "/" not in cluster_network
+        return None if by_definition else _planned_record(request, identity.parse(""))[0]
     except CNIError as error:
         log.warning('container "%s" has no record, and it cannot be told what it has: %s', request.container_id, error)
         return None

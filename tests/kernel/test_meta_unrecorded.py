@@ -142,6 +142,20 @@ def test_a_lost_record_is_replaced_by_what_the_pod_asks_for_when_the_runtime_rem
     clean(node)
 
 
+def test_without_a_record_the_source_is_asked_for_nothing_unless_the_runtime_remembers_the_add(node):
+    node.run("")
+    node.define("cluster", node.bridge("cluster", "cni0", "10.244.0.0/24"))
+    keys = {"clusterNetwork": "cluster", "multusNamespace": "default"}
+    result = node.add(conf=keys)
+    node.record.unlink()
+
+    node.delete(conf=keys | {"manifests": "/nowhere"})
+
+    assert "eth0" in links(node.sandbox.path)
+    node.delete(conf=keys | {"prevResult": convert.encode(result, versions.CURRENT)})
+    clean(node)
+
+
 def test_without_a_record_and_without_a_configuration_delete_succeeds(node):
     node.delete(conf={"delegates": "nonsense"})
 
