@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 
 import cni
-from cni.cli import node
+from cni.cli import daemon, node
+from cni.node import launcher
 from cni.spec import versions
 from cni.spec.errors import CNIError
 
@@ -34,6 +35,9 @@ A namespace and one network of NETCONFPATH, as cnitool does it:
 
 A node of a cluster, from inside a container (plexus node --help tells more):
   plexus node install|run|status|uninstall
+
+A daemon, which makes every call of a plugin quicker (plexus daemon --help tells more):
+  plexus daemon
 
 When CNI_COMMAND is set, which is how runtimes call plugins, this executable is the CNI plugin "plexus" instead.
 """
@@ -73,10 +77,10 @@ NODE = {"node": "install plexus on a node of a cluster, and keep it configured"}
 POD_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
-def main(argv: list[str]) -> int:
-    """Serve one command line, without the program's name; return the exit status."""
+def main(argv: list[str], socket: str = launcher.SOCKET) -> int:
+    """Serve one command line, without the program's name; `socket` is the installation's. Return the exit status."""
     try:
-        options = parse(argv)
+        options = parse(argv, socket)
     except SystemExit as end:  # argparse has printed the help, the version, or what is wrong
         return int(end.code or 0)
     _configure_log(debug=options.debug)
@@ -91,9 +95,9 @@ def main(argv: list[str]) -> int:
         return 130
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
+def parse(argv: list[str], socket: str = launcher.SOCKET) -> argparse.Namespace:
     """Read a command line. Raises SystemExit after printing help, version, or what is wrong."""
-    parser = _parser()
+    parser = _parser(socket)
     options = parser.parse_args(argv)
     if options.command == "check" and not options.pod:
         if len(options.target) != 2:
@@ -104,7 +108,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(socket: str) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="plexus", usage="plexus COMMAND ...", description=ABOUT, epilog=MORE, formatter_class=raw
@@ -119,6 +123,12 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=node.ABOUT, epilog=node.MORE, formatter_class=raw)
         node.add_arguments(command)
         _add_debug(command)
+    about = "serve the launchers of this installation"
+    command = commands.add_parser(
+        "daemon", help=about, description=daemon.ABOUT, epilog=daemon.MORE, formatter_class=raw
+    )
+    daemon.add_arguments(command, socket)
+    _add_debug(command)
     return parser
 
 
@@ -166,6 +176,8 @@ def _pod(text: str) -> str:
 def _find_command(options: argparse.Namespace) -> Callable[[argparse.Namespace, Mapping[str, str]], None]:
     if options.command in NODE:
         return node.run
+    if options.command == "daemon":
+        return daemon.run
     if options.command in POD or (options.command == "check" and options.pod):
         from cni.cli import pod
 

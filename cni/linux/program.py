@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from cni.linux import inherited
+
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 """Searched too, because a runtime's PATH need not hold them."""
 TIMEOUT = 60.0
@@ -24,7 +26,14 @@ def run(command: Sequence[str], stdin: bytes = b"") -> tuple[bytes, str]:
     """Run the command: what it printed, and why it failed, in its own first line; "" where it did not fail."""
     name = os.path.basename(command[0])
     try:
-        process = subprocess.run(command, input=stdin, capture_output=True, timeout=TIMEOUT, check=False)
+        process = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
+            pass_fds=inherited.descriptors.get(),
+        )
     except subprocess.TimeoutExpired:
         return b"", f"{name} did not end within {TIMEOUT:.0f} seconds"
     except OSError as error:

@@ -26,12 +26,15 @@ NAMESPACES = ("/proc/self/ns/net", "/proc/self/ns/mnt", "/")
 """What makes our place in the system: the daemon works for its own place only."""
 
 NOTICE = 0.05
-"""Seconds in which the daemon says that it lives."""
+"""Seconds in which a daemon says that it lives; if not, a look is taken at its process."""
+GRACE = 0.5
+"""Seconds it gets besides unless it is stopped: on a busy machine, waiting is quicker than to load all libraries."""
 SILENCE = 3.0
 """Seconds without a sign of life after which it is taken to hang; there are some four signs a second."""
 PATIENCE = 60.0
 """Seconds to wait for our turn; runtimes wait two minutes and more."""
 
+ROOT = 0
 SO_SNDBUFFORCE = 32
 """From <asm-generic/socket.h>."""
 ROOM = 100_000
@@ -64,7 +67,7 @@ def main(name: str, socket: str = SOCKET) -> int:
     """
     verb = posix.environ.get(b"CNI_COMMAND", b"")
     if name == "plexus" and len(sys.argv) > 1 and not verb:
-        status: int = _load("cni.cli.command").main(sys.argv[1:])
+        status: int = _load("cni.cli.command").main(sys.argv[1:], socket)
         return status
     name = name.removeprefix("plexus-")
     if verb not in VERBS:
@@ -120,7 +123,7 @@ def _ask(path: str, name: str, stdin: bytes) -> bytes:
     connection.settimeout(NOTICE)
     try:
         connection.connect(path)
-        if not _is_roots(connection):
+        if _peer(connection)[1] != ROOT:
             raise Unanswered(ALONE)
         token = Token()
         _send(connection, request(name, posix.environ, stdin), token)
@@ -143,7 +146,7 @@ def _await(connection: _socket.socket, token: Token) -> bytes:
     """Wait for the answer as long as the daemon lives. Raises Unanswered."""
     end = time.monotonic() + PATIENCE
     received = b""
-    silences: tuple[float, ...] = (NOTICE, SILENCE)
+    silences: tuple[float, ...] = (NOTICE, GRACE, SILENCE)
     while not _is_complete(received):
         received = (received + _hear(connection, token, silences)).lstrip(WAIT)
         silences = (SILENCE,)
@@ -161,7 +164,7 @@ def _hear(connection: _socket.socket, token: Token, silences: tuple[float, ...])
         try:
             said = connection.recv(65536)
         except TimeoutError:
-            if token.take():
+            if (silence > NOTICE or _is_stopped(connection)) and token.take():
                 raise Unanswered(ALONE) from None
             continue
         except OSError:
@@ -172,10 +175,20 @@ def _hear(connection: _socket.socket, token: Token, silences: tuple[float, ...])
     raise Unanswered(LOST)
 
 
-def _is_roots(connection: _socket.socket) -> bool:
-    """Whether root listens at the other end."""
+def _peer(connection: _socket.socket) -> tuple[int, int]:
+    """Process and user that listen at the other end; systemd is such a process too."""
     credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-    return int.from_bytes(credentials[4:8], sys.byteorder) == 0
+    return int.from_bytes(credentials[:4], sys.byteorder), int.from_bytes(credentials[4:8], sys.byteorder)
+
+
+def _is_stopped(connection: _socket.socket) -> bool:
+    """Whether the process that listens cannot go on by itself; not where we cannot see it."""
+    pid = _peer(connection)[0]
+    try:
+        descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
+        return posix.read(descriptor, 4096).rpartition(b") ")[2][:1] in (b"T", b"t", b"Z", b"X")
+    except OSError:
+        return pid > 0
 
 
 def _is_complete(received: bytes) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from cni.linux import inherited
 from cni.spec import document
 from cni.spec.document import lookup
 from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration, PluginFailed
@@ -81,7 +82,12 @@ def _run(executable: str, request: Request) -> subprocess.CompletedProcess[bytes
     for attempt in range(1, BUSY_TRIES + 1):
         try:
             return subprocess.run(
-                [executable], input=request.stdin, env=environment(request), capture_output=True, check=False
+                [executable],
+                input=request.stdin,
+                env=environment(request),
+                capture_output=True,
+                check=False,
+                pass_fds=inherited.descriptors.get(),
             )
         except OSError as error:
             if error.errno == errno.ETXTBSY and attempt < BUSY_TRIES:

@@ -63,6 +63,11 @@ def begin(stderr: TextIO | None = None) -> None:
     _install(Settings())
 
 
+def end() -> None:
+    """Log for no call any more."""
+    _handlers.set(())
+
+
 def configure(conf: Document) -> None:
     """Log as the configuration says, from now on."""
     settings = read(conf)

@@ -1,0 +1,81 @@
+"""The node daemon: a process with everything loaded that serves launchers' requests, and that nothing depends on."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import logging
+import os
+import resource
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cni.node import launcher, listener, systemd
+from cni.node.reception import Reception
+from cni.plugin import invoke, log
+
+logger = logging.getLogger(__name__)
+
+IMPORTED_LATER = ("cni.linux.links", "cni.linux.nft", "cni.spec.convert", "ipam.allocator", "ipam.config")
+"""What plugins import when they are called."""
+LIBRARIES = ("pyroute2", "pyroute2.netlink.nfnetlink.nftsocket", "filelock", "subprocess")
+FILES = 8192
+"""Descriptors that may be open: two for each who waits, some for each who is served."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the operator says."""
+
+    socket: str = launcher.SOCKET
+    slots: int = 16
+    """Requests that are served at the same time."""
+
+    capacity: int = 1024
+    """Launchers that may wait for a slot."""
+
+
+def run(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises InvalidConfiguration when it cannot begin, IOFailure."""
+    _log_for_operators()
+    os.umask(0o077)
+    _allow_descriptors()
+    load()
+    with listener.opened(settings.socket, environ) as listeners:
+        reception = Reception(listeners, settings.slots, settings.capacity, environ)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, reception.end)
+        systemd.notify(environ, "READY=1")
+        logger.info("ready on %s, for %d requests at a time", settings.socket, settings.slots)
+        reception.work()
+        systemd.notify(environ, "STOPPING=1")
+        logger.info("ending; %d wait", reception.waiting.length)
+    reception.finish()
+
+
+def load() -> None:
+    """Import everything that a request may need."""
+    for module in (*invoke.BUILT_IN.values(), *invoke.META.values(), *IMPORTED_LATER, *LIBRARIES):
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: nobody need look through it again
+
+
+def _allow_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _log_for_operators() -> None:
+    """Have the process's own log tell what the daemon does, and of the calls only what is wrong."""
+    root = logging.getLogger()
+    for handler in root.handlers:
+        handler.setFormatter(log.Line())
+        handler.addFilter(lambda record: record.levelno >= (root.level if _is_daemons(record) else logging.WARNING))
+
+
+def _is_daemons(record: logging.LogRecord) -> bool:
+    return record.name.startswith("cni.node.")

@@ -1,0 +1,72 @@
+"""The socket that launchers connect to: systemd's, or our own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Mapping
+
+from cni.node import systemd
+from cni.plugin import files
+from cni.spec.errors import InvalidConfiguration
+
+BACKLOG = 4096
+LONGEST = 107
+"""Bytes of a socket's path, from <linux/un.h>."""
+
+
+@contextlib.contextmanager
+def opened(path: str, environ: Mapping[str, str]) -> Iterator[list[socket.socket]]:
+    """Listen for the block, at `path` unless systemd does it for us. Raises InvalidConfiguration, IOFailure."""
+    handed = systemd.sockets(environ)
+    if handed:
+        yield handed
+        for connection in handed:
+            connection.close()
+        return
+    with _alone(path), _bound(path) as listening:
+        yield [listening]
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Keep other daemons from listening there."""
+    if len(os.fsencode(path)) > LONGEST:
+        reason = f"a socket's path has {LONGEST} bytes at most"
+        raise InvalidConfiguration(f'could not listen at "{path}"', reason, id="PLX-DAEMON-SOCKET")
+    files.ensure_directory(os.path.dirname(path), 0o700)
+    lock = files.change(f'lock "{path}"', os.open, f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InvalidConfiguration(
+            f'could not listen at "{path}"', "another daemon does", id="PLX-DAEMON-RUNNING"
+        ) from error
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _bound(path: str) -> Iterator[socket.socket]:
+    """Have the socket, for root only; it takes the place of what a daemon that was killed has left."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        files.remove(path)
+        files.change(f'listen at "{path}"', listening.bind, path)
+        os.chmod(path, 0o600)
+        listening.listen(BACKLOG)
+        ours = os.stat(path).st_ino
+        try:
+            yield listening
+        finally:
+            if _inode(path) == ours:
+                files.remove(path)
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0

@@ -1,0 +1,83 @@
+"""The launchers that wait for an answer: in line for a worker, or with one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import Empty, SimpleQueue
+
+from cni.node.client import Client
+
+
+class Waiting:
+    """A line of at most `capacity` launchers; each is a descriptor here, its request still in the kernel."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._line: SimpleQueue[Client | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._clients: set[Client] = set()
+        self._taken_at = time.monotonic()
+
+    @property
+    def length(self) -> int:
+        """How many wait for a worker."""
+        return self._line.qsize()
+
+    @property
+    def any(self) -> bool:
+        """Whether anybody waits, for a worker or for its answer."""
+        return bool(self._clients)
+
+    def admit(self, client: Client) -> bool:
+        """Put a launcher in line, unless that is full; whether it was."""
+        if self.length >= self.capacity:
+            client.refuse()
+            client.close()
+            return False
+        client.reassure()
+        with self._lock:
+            self._clients.add(client)
+        self._line.put(client)
+        return True
+
+    def next(self) -> Client | None:
+        """The next in line, when there is one; None when there will not be any more."""
+        client = self._line.get()
+        self._taken_at = time.monotonic()
+        return client
+
+    def is_stuck(self, seconds: float) -> bool:
+        """Whether somebody stands in line from which nobody has been taken for so long."""
+        return self.length > 0 and time.monotonic() - self._taken_at > seconds
+
+    def answering(self, client: Client) -> None:
+        """Leave a launcher its answer to read, and nothing else."""
+        with self._lock:
+            self._clients.discard(client)
+
+    def dismiss(self, client: Client) -> None:
+        """Let a launcher go."""
+        self.answering(client)
+        client.close()
+
+    def reassure(self) -> None:
+        """Tell all that we live."""
+        with self._lock:
+            for client in self._clients:
+                client.reassure()
+
+    def close(self, workers: int) -> None:
+        """Say that nobody will come any more, to each worker that finds the line empty."""
+        for _ in range(workers):
+            self._line.put(None)
+
+    def dismiss_line(self) -> None:
+        """Let everybody go who is in line: they work alone."""
+        while True:
+            try:
+                client = self._line.get_nowait()
+            except Empty:
+                return
+            if client is not None:
+                self.dismiss(client)
