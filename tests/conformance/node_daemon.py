@@ -1,17 +1,38 @@
 """`plexus daemon` of a directory of launchers, for the time of a block."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
 """Seconds; the machine may be busy with other tests."""
+NURSERY = """
+import json, logging, os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from cni.linux import netns
+from cni.node import daemon
+daemon.load()
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    told = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open("/dev/null", os.O_RDWR), 1)
+        if told["netns"]:
+            netns._setns(netns.open_path(told["netns"]))
+        daemon.run(daemon.Settings(socket=told["socket"]), {"NOTIFY_SOCKET": told["notify"]})
+        os._exit(0)
+    print(pid, flush=True)
+"""
 
 
 @dataclass
@@ -89,3 +110,50 @@ def running(bin_dir: Path, *options: str, before: Sequence[str] = (), cwd: Path 
 def _end(process: "subprocess.Popen[str]") -> None:
     if process.poll() is None:
         os.kill(Daemon(Path(), process, Path()).pid, signal.SIGKILL)
+
+
+class Nursery:
+    """A process with everything loaded, which becomes one daemon after the other: tests are many, and imports slow."""
+
+    def __init__(self, directory: Path) -> None:
+        self.notify = directory / "notify"
+        self.log = (directory / "daemons.log").open("w")
+        self.heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.heard.bind(str(self.notify))
+        self.heard.settimeout(PATIENCE)
+        self.process: subprocess.Popen[str] | None = None
+
+    @contextlib.contextmanager
+    def daemon(self, path: Path, netns: str) -> Iterator[None]:
+        """Have a daemon listen at `path`, in the namespace `netns` or, for "", in our own."""
+        pid = self._begin(path, netns)
+        try:
+            assert self.heard.recv(100) == b"READY=1"
+            yield
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            assert self.heard.recv(100) == b"STOPPING=1"
+
+    def close(self) -> None:
+        """End it; daemons that still run are not its own any more."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+        self.heard.close()
+        self.log.close()
+
+    def _begin(self, path: Path, netns: str) -> int:
+        if self.process is None:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-c", NURSERY, str(ROOT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.log,
+                text=True,
+            )
+        assert self.process.stdin
+        assert self.process.stdout
+        told = {"socket": str(path), "netns": netns, "notify": str(self.notify)}
+        self.process.stdin.write(json.dumps(told) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())

@@ -32,6 +32,8 @@ def main() -> int:
         for case in table.cases().values():
             if not options.case or case.id.startswith(tuple(options.case)):
                 complaints += _run(case, present, Path(directory), show=options.show)
+        for column in present.values():
+            column.close()
     if options.write and not complaints:
         document.PATH.write_text(document.render())
     return 1 if complaints else 0
@@ -40,11 +42,11 @@ def main() -> int:
 def _run(case: table.Case, present: dict[str, columns.Column], directory: Path, *, show: bool) -> int:
     """Print what is wrong with a case; how much."""
     found = play_all(case, present, directory)
-    executed = found.pop(columns.EXECUTED, None)
+    again = [found.pop(who) for who in columns.AGAIN if who in found]
     if show:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     wrong = judge.complaints(case, found)
-    wrong += judge.same(found[columns.OURS], executed) if executed else []
+    wrong += [line for seen in again for line in judge.same(found[columns.OURS], seen)]
     for line in wrong:
         print(f"{case.id}: {line}")
     print(_proposal(judge.unlisted(case, found)), end="")

@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from unittest import mock
+
+from node_daemon import Nursery
 
 from cni.cli import command
 from cni.linux import netns
@@ -19,17 +22,32 @@ from . import reference
 from .stage import HOST, Stage
 
 ROOT = Path(__file__).resolve().parents[3]
-OURS, EXECUTED = "ours", "ours, executed"
+OURS, EXECUTED, DAEMON = "ours", "ours, executed", "ours, by the daemon"
+AGAIN = (EXECUTED, DAEMON)
+"""Ours in other ways, which all must be the same."""
 REFERENCES = (reference.OLD, reference.NEW)
 LAUNCHER = """\
 #!{python} -IS
 import sys
 
 sys.path.insert(0, {root!r})
-from cni.node.launcher import main
+{before}from cni.node.launcher import main
 
 raise SystemExit(main({name!r}, {socket!r}))
 """
+DEPENDENT = """\
+from cni.node import launcher
+
+launcher.GRACE = 60
+
+
+def go_on(name, verb, stdin, why):
+    sys.exit(f"the daemon has not answered: {why}")
+
+
+launcher._go_on = go_on
+"""
+"""Makes launchers that do not work alone: what these tests are about is the daemon."""
 PRIVATE_CACHE = """
 mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/cni && mount --bind "$0" /var/lib/cni && exec "$@"
 """
@@ -56,6 +74,13 @@ class Column:
     def path(self) -> str:
         """CNI_PATH."""
         return str(self.directory)
+
+    def ready(self, stage: Stage) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Have what the plugins need on a stage, for the block."""
+        return contextlib.nullcontext()
+
+    def close(self) -> None:
+        """Be at the end."""
 
     def call(self, plugin: str, stage: Stage, environ: Mapping[str, str], stdin: bytes) -> Answer:
         """Call a plugin as a runtime does."""
@@ -90,22 +115,39 @@ class InProcess(Column):
         return Answer(rc, stdout.getvalue(), stderr.getvalue())
 
 
-def install(directory: Path) -> Path:
+@dataclass(frozen=True)
+class ByDaemon(Column):
+    """Ours as launchers that leave all of the work to a daemon on the same host."""
+
+    nursery: Nursery
+
+    def ready(self, stage: Stage) -> AbstractContextManager[None]:
+        netns = stage.netns(HOST) if stage.has_kernel else ""
+        return self.nursery.daemon(self.directory / "plexus.sock", netns)
+
+    def close(self) -> None:
+        self.nursery.close()
+
+
+def install(directory: Path, before: str = "") -> Path:
     """Put launchers of ours, as install.sh writes them, into a directory."""
     for name in (*invoke.BUILT_IN, "plexus"):
         path = directory / name
         socket = str(directory / "plexus.sock")
-        path.write_text(LAUNCHER.format(python=sys.executable, root=str(ROOT), name=name, socket=socket))
+        text = LAUNCHER.format(python=sys.executable, root=str(ROOT), name=name, socket=socket, before=before)
+        path.write_text(text)
         path.chmod(0o755)
     return directory
 
 
 def present(directory: Path) -> dict[str, Column]:
     """Who is there to answer, by name; `directory` is for what they need."""
-    nothing, launchers = directory / "nothing", directory / "launchers"
-    for path in (nothing, launchers):
+    nothing, launchers, dependent = directory / "nothing", directory / "launchers", directory / "dependent"
+    for path in (nothing, launchers, dependent):
         path.mkdir()
     found: dict[str, Column] = {OURS: InProcess(OURS, nothing), EXECUTED: Column(EXECUTED, install(launchers))}
+    if os.geteuid() == 0:
+        found[DAEMON] = ByDaemon(DAEMON, install(dependent, DEPENDENT), Nursery(directory))
     for version in REFERENCES:
         plugins = reference.find(version)
         if plugins.directory:

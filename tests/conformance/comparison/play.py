@@ -13,7 +13,7 @@ from fake_plugin import Plugins
 
 from . import snapshot
 from . import stage as stages
-from .columns import EXECUTED, Answer, Column
+from .columns import DAEMON, EXECUTED, Answer, Column
 from .reference import OLD
 from .stage import SANDBOX, Stage
 from .table import VERBS, Case, Step
@@ -27,7 +27,7 @@ def play_all(case: Case, present: Mapping[str, Column], directory: Path) -> dict
     """What comes of a case, for each column that is present and can be asked; in directories of their own."""
     found = {}
     for who, column in present.items():
-        if who in case.without or (who == EXECUTED and not case.executed):
+        if who in case.without or not _is_asked(who, case):
             continue
         own = directory / re.sub(r"\W", "-", f"{case.id}-{who}")
         own.mkdir()
@@ -35,9 +35,16 @@ def play_all(case: Case, present: Mapping[str, Column], directory: Path) -> dict
     return found
 
 
+def _is_asked(who: str, case: Case) -> bool:
+    """Starting Python takes long, so that few cases are executed; the command that plays the runtime has no daemon."""
+    if who == EXECUTED:
+        return case.executed
+    return who != DAEMON or any(step.do in VERBS for step in case.steps)
+
+
 def play(case: Case, column: Column, directory: Path) -> dict[str, Seen]:
     """What comes of each step, by its label, for one column."""
-    with stages.opened(directory, case.sandboxes) as stage:
+    with stages.opened(directory, case.sandboxes) as stage, column.ready(stage):
         player = Player(case, column, stage)
         player.prepare()
         return {step.label: seen for step in case.steps if (seen := player.take(step)) is not None}

@@ -21,6 +21,9 @@ NOWHERE = "/nonexistent/ns"
 UNNAMED = re.compile(r"\bveth[0-9a-f]{8}\b")
 """An end of a pair that never was, or that is gone again."""
 
+LINK_LOCAL = re.compile(r"\bfe80::[0-9a-f:]+")
+"""An address that is made of a random MAC."""
+
 numbers = itertools.count(1)
 
 
@@ -70,7 +73,7 @@ class Stage:
         text = json.dumps(value, ensure_ascii=False)
         for actual in sorted(self.symbols, key=len, reverse=True):
             text = text.replace(actual, self.symbols[actual])
-        return json.loads(UNNAMED.sub("veth(?)", text))
+        return json.loads(LINK_LOCAL.sub("fe80::(?)", UNNAMED.sub("veth(?)", text)))
 
     def actual(self, text: str) -> str:
         """The text with symbols replaced by what they stand for now."""
