@@ -1,12 +1,14 @@
-"""One connection to the API server: credentials, TLS, and what an answer means. Only here is `kubernetes` imported."""
+"""Questions to the API server, and what an answer means."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import Any
 
-from cni.spec.errors import InvalidConfiguration
+from cni.kube import credentials
+from cni.kube.credentials import Client
 
 MERGE_PATCH = "application/merge-patch+json"
 PASSING = (408, 410, 425, 429, 500, 502, 503, 504)
@@ -30,12 +32,16 @@ class Unauthorized(Passing):
 
 
 class Connection:
-    """Requests to the API server that `kubeconfig` names, or to that of the cluster we run in when it is ""."""
+    """Requests to the API server that `kubeconfig` names, or to that of the cluster we run in when it is "".
+
+    Threads may share it.
+    """
 
     def __init__(self, kubeconfig: str = "") -> None:
         self.kubeconfig = kubeconfig
-        self._client: Any = None
+        self._client: Client | None = None
         self._read_at: float | None = None
+        self._reading = threading.Lock()
 
     def request(self, method: str, path: str, *, body: Any = None, patch: bool = False, timeout: float) -> Any:
         """Send one request, wait `timeout` seconds at most, and return the JSON of the answer.
@@ -46,54 +52,34 @@ class Connection:
 
         client = self._fresh_client()
         headers = {"Accept": "application/json", "Content-Type": MERGE_PATCH if patch else "application/json"}
-        headers |= _authorization(client.configuration)
-        url = client.configuration.host + path
+        text = None if body is None else json.dumps(body)
         try:
-            answer = client.rest_client.request(method, url, headers=headers, body=body, _request_timeout=timeout)
-            text = answer.read()
+            answer = client.pool.request(
+                method,
+                client.server + path,
+                body=text,
+                headers={**headers, **client.authorization()},
+                timeout=urllib3.Timeout(total=timeout),
+            )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Passing(_reason(error)) from error
+        except ValueError:  # its text would quote the token
+            raise credentials.wrong(self.kubeconfig, "a token that no header can hold") from None
         if not 200 <= answer.status < 300:
-            raise _understood(answer.status, _message(text, answer.reason))
-        return _decoded(text)
+            raise _understood(answer.status, _message(answer.data, answer.reason))
+        return _decoded(answer.data)
 
     def refresh(self) -> None:
         """Read the credentials anew at the next request: a token is replaced before it expires."""
         self._client = None
 
-    def _fresh_client(self) -> Any:
-        changed_at = _changed_at(self.kubeconfig)
-        if self._client is None or changed_at != self._read_at:
-            self._client = _client(self.kubeconfig)
-            self._read_at = changed_at
-        return self._client
-
-
-def _client(kubeconfig: str) -> Any:
-    import yaml
-    from kubernetes import client, config
-    from kubernetes.config.config_exception import ConfigException
-
-    configuration = client.Configuration()
-    configuration.retries = False  # whoever asks knows how long it may take
-    try:
-        if kubeconfig:
-            config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
-        else:
-            config.load_incluster_config(client_configuration=configuration)
-    except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        # The text may quote the file, and the file holds a token.
-        raise InvalidConfiguration(
-            f'could not read the kubeconfig "{kubeconfig}"' if kubeconfig else "could not read the service account",
-            f"{type(error).__name__}: is it there, and complete?",
-            id="PLX-KUBECONFIG",
-        ) from None
-    return client.ApiClient(configuration)
-
-
-def _authorization(configuration: Any) -> dict[str, str]:
-    settings = configuration.auth_settings().values()
-    return {setting["key"]: setting["value"] for setting in settings if setting["in"] == "header" and setting["value"]}
+    def _fresh_client(self) -> Client:
+        with self._reading:
+            changed_at = _changed_at(self.kubeconfig)
+            if self._client is None or changed_at != self._read_at:
+                self._client = credentials.load(self.kubeconfig)
+                self._read_at = changed_at
+            return self._client
 
 
 def _understood(status: int, reason: str) -> Exception:

@@ -11,19 +11,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 RESET = "reset"
 
 
+class _Threads(ThreadingHTTPServer):
+    daemon_threads = True  # a connection that is kept open ends with its client
+
+
 class Server:
     """Answers with the object of the path, else with the next of `answers`, the last one for ever.
 
     It remembers what was asked.
     """
 
-    def __init__(self, *answers):
+    def __init__(self, *answers, tls=None):
         self.answers = list(answers) or [(404, {"message": "not found"})]
         self.objects = {}
         self.requests = []
+        self.peers = set()
         self.delay = 0.0
         self.token = "good"
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.http = _Threads(("127.0.0.1", 0), self._handler())
+        self.scheme = "http"
+        if tls is not None:
+            self.scheme = "https"
+            self.http.socket = tls.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
 
@@ -34,7 +43,7 @@ class Server:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.http.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.http.server_port}"
 
     def answer(self, path):
         if path in self.objects:
@@ -45,14 +54,18 @@ class Server:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def _serve(self):
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
+                server.peers.add(self.client_address)
                 server.requests.append((self.command, self.path, self.headers, body))
                 time.sleep(server.delay)
                 answer = server.answer(self.path)
                 if answer == RESET:
                     self.connection.shutdown(socket.SHUT_RDWR)
+                    self.close_connection = True
                     return
                 status, data = answer
                 if self.headers["Authorization"] != f"Bearer {server.token}":
@@ -71,13 +84,13 @@ class Server:
         return Handler
 
 
-def write_kubeconfig(path, url, token):
+def write_kubeconfig(path, url, token, cluster=None, user=None):
     data = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": token}}],
+        "clusters": [{"name": "c", "cluster": {"server": url} | (cluster or {})}],
+        "users": [{"name": "u", "user": {"token": token} | (user or {})}],
     }
     path.write_text(json.dumps(data))
