@@ -142,8 +142,10 @@ def _installed(options: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
     source = bundle.find()
     if not source:
         log.info("this plexus has no interpreter of its own to bring: launchers are left to install.sh")
-        with plan.prefix.locked():
-            return plan
+    with plan.prefix.locked():
+        plan.prefix.ensure_directory(plan.conf_dir)
+    if not source:
+        return plan
     launchers = install.install(source, plan.prefix, bin_dir, replace=options.replace, as_multus=options.as_multus)
     return replace(plan, launchers=launchers)
 
@@ -191,7 +193,7 @@ def _layout(options: argparse.Namespace, host: Host) -> Layout:
     found = layout.find(options.distribution) if options.distribution != "auto" else detected or layout.KUBEADM
     conf_dir, bin_dir = options.conf_dir or found.conf_dir, options.bin_dir or found.bin_dir
     for path in (conf_dir, bin_dir):
-        if host.root != "/" and not os.path.isdir(host.directory(path)):
+        if not _is_mounted(host, path):
             told = f"this host looks like {detected.name}" if detected else "this host's distribution is not known"
             raise InvalidConfiguration(
                 f'could not find the host\'s "{path}" below "{host.root}"',
@@ -201,6 +203,12 @@ def _layout(options: argparse.Namespace, host: Host) -> Layout:
     if detected and detected.conf_dir != conf_dir:
         log.warning('this host looks like %s, whose configurations are in "%s"', detected.name, detected.conf_dir)
     return replace(found, conf_dir=conf_dir, bin_dir=bin_dir)
+
+
+def _is_mounted(host: Host, path: str) -> bool:
+    """Whether a directory is the host's: something of its path is there, so that the rest could be made."""
+    top = "/".join(path.split("/")[:2])
+    return host.root == "/" or os.path.isdir(host.directory(top))
 
 
 def _stopped_by_signals() -> threading.Event:

@@ -55,7 +55,7 @@ class Agent:
         try:
             step()
             problem = ""
-        except CNIError as error:
+        except (CNIError, OSError) as error:
             problem = str(error)
         name = step.__name__
         if problem and problem != self._told.get(name):
@@ -160,8 +160,7 @@ def _is_multus(path: str) -> bool:
 def _read_all(directory: str) -> dict[str, bytes | None]:
     """Every file that may say what the primary is, drop-in plugins included."""
     found = {path: _read(path) for path in confdir.paths(directory)}
-    with os.scandir(directory) as entries:
-        own = [below.path for below in entries if below.is_dir() and below.name != DIRECTORY]
+    own = [below.path for below in os.scandir(directory) if below.is_dir() and below.name != DIRECTORY]
     return found | {path: _read(path) for below in own for path in confdir.paths(below)}
 
 
