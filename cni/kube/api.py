@@ -15,6 +15,7 @@ from typing import Any
 
 from cni.kube import claims
 from cni.kube.connection import Connection, Passing, Refused, Unauthorized
+from cni.kube.credentials import AT_ONCE
 from cni.kube.objects import Devices, NetworkAttachmentDefinition, Pod
 from cni.spec.errors import InvalidConfiguration, PluginUnavailable, TryAgainLater
 
@@ -33,6 +34,8 @@ ANOTHER_OBJECT = (409, 422)
 
 class ApiServer:
     """Pods, definitions and network-status in the API; `deadline` is in seconds, for each question."""
+
+    questions_at_once = AT_ONCE
 
     def __init__(self, connection: Connection, deadline: float) -> None:
         self.connection = connection

@@ -34,6 +34,8 @@ class Manifest:
 class Manifests:
     """Pods and NetworkAttachmentDefinitions from `*.yaml`, `*.yml` and `*.json` files; read again when they change."""
 
+    questions_at_once = 1
+
     def __init__(self, directory: str, status_directory: str) -> None:
         self.directory = directory
         self.status_directory = status_directory

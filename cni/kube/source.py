@@ -14,6 +14,11 @@ class Source(Protocol):
     Not knowing is an error for the runtime to retry, never "no networks".
     """
 
+    @property
+    def questions_at_once(self) -> int:
+        """How many threads are worth having for questions; 1 where an answer costs no waiting."""
+        ...
+
     def get_pod(self, namespace: str, name: str) -> Pod:
         """Return the pod. Raises TryAgainLater when it is not known, or cannot be."""
         ...

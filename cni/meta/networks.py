@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from cni.kube import objects
 from cni.kube.objects import NetworkAttachmentDefinition
 from cni.kube.source import Source
 from cni.meta.config import MetaConf
+from cni.meta.definitions import Definitions, Key
 from cni.meta.selection import NetworkSelection
 from cni.plugin import confdir, invoke
 from cni.spec import document, names, netconf
@@ -36,9 +38,16 @@ class Network:
 class Networks:
     """Looks networks up in the source and on the node."""
 
-    def __init__(self, conf: MetaConf, source: Source) -> None:
+    def __init__(self, conf: MetaConf, source: Source | Definitions) -> None:
         self.conf = conf
         self.source = source
+
+    def keys(self, named: Iterable[str], selections: Iterable[NetworkSelection], pod_namespace: str) -> Iterator[Key]:
+        """Of the definitions that may be needed, for what the node's configuration names and a pod selects."""
+        yield from ((self.conf.multus_namespace, name) for name in named if objects.is_name(name))
+        for selection in selections:
+            if self._is_allowed(selection, pod_namespace):
+                yield selection.namespace, selection.name
 
     def selected(self, selection: NetworkSelection, *, pod_namespace: str) -> Network:
         """The network that a pod selects. Raises InvalidConfiguration, DecodingFailure, TryAgainLater."""
@@ -133,15 +142,17 @@ class Networks:
         return Network(conf.name, conf)
 
     def _check_isolation(self, selection: NetworkSelection, pod_namespace: str) -> None:
-        if not self.conf.namespace_isolation:
-            return
-        if selection.namespace not in self.conf.shared_namespaces | {pod_namespace}:
+        if not self._is_allowed(selection, pod_namespace):
             raise InvalidConfiguration(
                 f'could not use network "{selection.full_name}" in namespace "{pod_namespace}"',
                 "namespace isolation is on: use a network of the pod's own namespace, or of "
                 + ", ".join(sorted(self.conf.shared_namespaces)),
                 id="PLX-ISOLATION",
             )
+
+    def _is_allowed(self, selection: NetworkSelection, pod_namespace: str) -> bool:
+        allowed = self.conf.shared_namespaces | {pod_namespace}
+        return not self.conf.namespace_isolation or selection.namespace in allowed
 
 
 def _without_new_bridges(conf: NetConfList) -> NetConfList:

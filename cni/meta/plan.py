@@ -13,6 +13,7 @@ from cni.kube.objects import Pod
 from cni.kube.source import Source
 from cni.meta import device_info, devices, selection, served
 from cni.meta.config import MetaConf
+from cni.meta.definitions import Definitions
 from cni.meta.identity import Identity
 from cni.meta.networks import Network, Networks
 from cni.meta.selection import NetworkSelection
@@ -50,7 +51,8 @@ def plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, 
 
 
 def _plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, source: Source) -> list[Planned]:
-    wanted = [*_wanted(conf, pod, source), *map(Wanted, Networks(conf, source).auxiliary())]
+    with Definitions(source) as definitions:
+        wanted = [*_wanted(conf, pod, definitions), *map(Wanted, Networks(conf, source).auxiliary())]
     ifnames = _ifnames(wanted, request.ifname)
     _check_default_routes(wanted)
     for want in wanted:
@@ -62,22 +64,29 @@ def _plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None,
     ]
 
 
-def _wanted(conf: MetaConf, pod: Pod | None, source: Source) -> Iterator[Wanted]:
-    networks = Networks(conf, source)
-    annotations = pod.annotations if pod else {}
-    default = annotations.get(selection.DEFAULT_NETWORK)
-    every_pods = networks.every_pods()
-    if pod and default is not None:
-        selected = selection.parse_default_network(default, conf.multus_namespace)
-        yield Wanted(networks.selected(selected, pod_namespace=pod.namespace), selected)
-        every_pods = every_pods[1:]
-    yield from map(Wanted, every_pods)
+def _wanted(conf: MetaConf, pod: Pod | None, definitions: Definitions) -> Iterator[Wanted]:
+    networks = Networks(conf, definitions)
     if pod is None:
+        yield from map(Wanted, networks.every_pods())
         return
-    if pod.namespace not in conf.system_namespaces:
-        yield from (Wanted(networks.named(name)) for name in conf.default_networks)
-    for selected in selection.parse(annotations.get(selection.NETWORKS, ""), selection.NETWORKS, pod.namespace):
+    defaults, additional = _selections(conf, pod)
+    named = () if pod.namespace in conf.system_namespaces else conf.default_networks
+    definitions.expect(networks.keys((conf.cluster_network, *named), [*defaults, *additional], pod.namespace))
+    every_pods = networks.every_pods()
+    for selected in defaults:
         yield Wanted(networks.selected(selected, pod_namespace=pod.namespace), selected)
+    yield from map(Wanted, every_pods[len(defaults) :])
+    yield from (Wanted(networks.named(name)) for name in named)
+    for selected in additional:
+        yield Wanted(networks.selected(selected, pod_namespace=pod.namespace), selected)
+
+
+def _selections(conf: MetaConf, pod: Pod) -> tuple[list[NetworkSelection], list[NetworkSelection]]:
+    """What the pod selects: in place of the cluster network, one or nothing, and besides it."""
+    default = pod.annotations.get(selection.DEFAULT_NETWORK)
+    defaults = [] if default is None else [selection.parse_default_network(default, conf.multus_namespace)]
+    text = pod.annotations.get(selection.NETWORKS, "")
+    return defaults, selection.parse(text, selection.NETWORKS, pod.namespace)
 
 
 def _ifnames(wanted: list[Wanted], default: str) -> list[str]:

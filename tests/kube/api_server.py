@@ -27,6 +27,7 @@ class Server:
         self.requests = []
         self.peers = set()
         self.delay = 0.0
+        self.before = lambda _path: None
         self.token = "good"
         self.http = _Threads(("127.0.0.1", 0), self._handler())
         self.scheme = "http"
@@ -62,6 +63,7 @@ class Server:
                 server.peers.add(self.client_address)
                 server.requests.append((self.command, self.path, self.headers, body))
                 time.sleep(server.delay)
+                server.before(self.path)
                 answer = server.answer(self.path)
                 if answer == RESET:
                     self.connection.shutdown(socket.SHUT_RDWR)
