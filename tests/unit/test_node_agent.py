@@ -1,9 +1,11 @@
 """The node agent: whatever happens to the primary's file, the entry is the old valid one or the new valid one."""
 
+import itertools
 import json
 import os
 import random
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -330,6 +332,35 @@ def test_whatever_writers_do_the_entry_is_a_valid_one_and_written_at_most_once_f
         if last_valid:
             assert {node.delegate()} == last_valid
     assert published
+
+
+def test_a_reader_finds_a_valid_entry_at_every_moment_while_writers_and_the_agent_are_at_work(node):
+    node.primary.write_text(network(0))
+    node.agent.step()
+    finished = Event()
+
+    def look_without_end() -> None:
+        while not finished.is_set():
+            node.agent.step()
+
+    def write_without_end() -> None:
+        chance = random.Random(1)
+        for number in range(120):
+            STEPS[chance.choice(list(STEPS))](node.primary, number)
+        node.primary.write_text(network(120))
+        finished.set()
+
+    threads = [threading.Thread(target=work) for work in (look_without_end, write_without_end)]
+    for thread in threads:
+        thread.start()
+    while not finished.is_set():
+        assert node.delegate().startswith("n")
+    for thread in threads:
+        thread.join()
+    node.agent.step()
+    assert node.delegate() == "n120"
+    written = [json.loads(text)["plugins"][0]["delegates"][0]["name"] for text in node.writes]
+    assert all(before != after for before, after in itertools.pairwise(written))
 
 
 def account(directory: Path, token: str, server: str = "https://10.96.0.1:443") -> ServiceAccount:
