@@ -1,31 +1,51 @@
-"""The one image of the tests' containers: busybox, which can also pause, as the archive that containerd imports."""
+"""Images, as the archives that containerd imports: of busybox for the tests' containers, which can also pause."""
 
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from pathlib import Path
+from typing import Any
 
 NAME = "localhost/busybox:tests"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""What images call them."""
 DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var")
 APPLETS = ("sh", "cat", "ip", "nc", "ping", "sleep", "udhcpc", "wget")
 
 
-def write(path: Path, busybox: Path) -> None:
-    """Write the archive, in the format of `docker save`."""
-    layer = _layer(busybox)
+def write_busybox(path: Path, busybox: Path) -> None:
+    """Write the image of the tests' containers."""
+    write(path, NAME, _layer(busybox), {"Cmd": ["/bin/sleep", "2147483647"], "Env": ["PATH=/bin"]})
+
+
+def write(path: Path, name: str, layer: bytes, settings: dict[str, Any]) -> None:
+    """Write an archive in the format of `docker save`, with one image of one layer."""
     config = json.dumps(
         {
-            "architecture": "amd64",
+            "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
-            "config": {"Cmd": ["/bin/sleep", "2147483647"], "Env": ["PATH=/bin"]},
+            "config": settings,
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         }
     ).encode()
-    manifest = json.dumps([{"Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"]}]).encode()
+    manifest = json.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(path, "w") as archive:
-        for name, content in {"layer.tar": layer, "config.json": config, "manifest.json": manifest}.items():
-            _add(archive, name, content)
+        for member, content in {"layer.tar": layer, "config.json": config, "manifest.json": manifest}.items():
+            _add(archive, member, content)
+
+
+def layer_of(directory: Path, name: str) -> bytes:
+    """A layer that has the directory by that name, owned by root."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.add(directory, name, filter=_roots)
+    return stream.getvalue()
+
+
+def _roots(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    return entry.replace(uid=0, gid=0, uname="", gname="", deep=False)
 
 
 def _layer(busybox: Path) -> bytes:

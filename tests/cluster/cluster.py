@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cluster_machine import Service, machine
 from control_plane import ControlPlane
 from credentials import ADMINISTRATOR, Credentials
-from machine import Service, machine
 from node import Node
 from throwaway import Host
 from workloads import network_status
@@ -43,7 +43,7 @@ class Cluster:
         for service in (*self.control_plane.services, self.node.containerd):
             service.start()
         self.wait_for_api()
-        eventually(self.node.import_image, AssertionError)
+        eventually(self.node.import_busybox, AssertionError)
         self.node.kubelet.start()
 
     def end(self) -> None:
@@ -68,7 +68,11 @@ class Cluster:
 
     def kubectl(self, *words: str, stdin: str = "") -> str:
         """Run kubectl as the administrator."""
-        return self.host.run(*self._kubectl, *words, stdin=stdin)
+        return self.host.run(*self.command(*words), stdin=stdin)
+
+    def command(self, *words: str) -> list[str]:
+        """A command line of kubectl."""
+        return [*self._kubectl, *words]
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """Create objects, or change them."""
@@ -133,7 +137,7 @@ def running(directory: Path, executables: Path) -> Iterator[Cluster]:
     """Have a cluster for the block; its files are in the directory."""
     credentials = Credentials(directory / "credentials")
     credentials.create()
-    with machine() as host:
+    with machine(directory) as host:
         control_plane = ControlPlane(host, directory, executables, credentials)
         cluster = Cluster(control_plane, Node(host, directory, executables, credentials))
         try:

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cluster_machine import ADDRESS, Service
 from credentials import Credentials
 from installed import PATH
-from machine import ADDRESS, Service
 from throwaway import Host
 
 ETCD = "http://127.0.0.1:2379"
@@ -49,9 +49,9 @@ class ControlPlane:
         return self._kubernetes(
             "kube-apiserver",
             f"--etcd-servers={ETCD}",
-            "--bind-address=127.0.0.1",
+            "--bind-address=0.0.0.0",
             f"--advertise-address={ADDRESS}",
-            "--secure-port=6443",
+            "--secure-port=443",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
             f"--token-auth-file={self.credentials.token_file}",

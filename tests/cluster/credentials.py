@@ -6,6 +6,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster_machine import SERVICE
+
 ADMINISTRATOR = "administrator"
 USERS = {
     ADMINISTRATOR: "system:masters",
@@ -14,7 +16,7 @@ USERS = {
     "system:kube-scheduler": "",
 }
 """Users, and the group of each."""
-SERVER = "https://127.0.0.1:6443"
+SERVER = "https://127.0.0.1"
 REQUEST = [
     "openssl",
     "req",
@@ -54,7 +56,7 @@ class Credentials:
     def create(self) -> None:
         """Make them all."""
         self.directory.mkdir(mode=0o700)
-        names = "subjectAltName=IP:127.0.0.1,IP:10.96.0.1,DNS:localhost"
+        names = f"subjectAltName=IP:127.0.0.1,IP:{SERVICE},DNS:localhost"
         files = ["-keyout", str(self.key), "-out", str(self.certificate)]
         subprocess.run(
             [*REQUEST, *files, "-subj", "/CN=plexus-tests", "-addext", names], check=True, capture_output=True

@@ -19,20 +19,14 @@ OTHERS = ("loopback", "portmap")
 """Executables of other vendors, as every node has them."""
 COPIES = {"bridge": "reference-bridge", "host-local": "reference-host-local"}
 """The reference's own, by the names that networks use for those that are to be executed."""
-POD_NETWORK = {
-    "cniVersion": "1.0.0",
-    "name": "pod-network",
-    "plugins": [
-        {
-            "type": "bridge",
-            "bridge": "cni0",
-            "isDefaultGateway": True,
-            "ipMasq": True,
-            "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/20"}]]},
-        },
-        {"type": "portmap", "capabilities": {"portMappings": True}},
-    ],
-}
+
+
+def pod_network(bridge: str = "bridge", ipam: str = "host-local") -> dict[str, Any]:
+    """The cluster network, with plugins of these names."""
+    addresses = {"type": ipam, "ranges": [[{"subnet": "10.244.0.0/20"}]]}
+    first = {"type": bridge, "bridge": "cni0", "isDefaultGateway": True, "ipMasq": True, "ipam": addresses}
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "1.0.0", "name": "pod-network", "plugins": [first, portmap]}
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ class Deployed:
             "kubeconfig": str(self.kubeconfig),
             "binDir": BIN_DIR,
             "capabilities": {"portMappings": True},
-            "delegates": [POD_NETWORK],
+            "delegates": [pod_network()],
         } | keys
         temporary = self.conf_file.with_suffix(".new")
         temporary.write_text(json.dumps({"cniVersion": "1.0.0", "name": "plexus", "plugins": [plugin]}))
@@ -87,20 +81,21 @@ class Deployed:
 
 def deploy(cluster: Cluster) -> Deployed:
     """Install plexus on the node, and what it needs in the API."""
-    directory = ROOT / "deploy"
+    directory = ROOT / "deploy" / "base"
     cluster.kubectl("apply", "-f", str(directory / "crd.yaml"), "-f", str(directory / "rbac.yaml"))
     kind = "customresourcedefinition/network-attachment-definitions.k8s.cni.cncf.io"
     cluster.kubectl("wait", "--for=condition=Established", kind, "--timeout=60s")
     token = cluster.kubectl("create", "token", ACCOUNT, "--namespace", NAMESPACE, "--duration=24h").strip()
     kubeconfig = cluster.node.credentials.write_kubeconfig(ACCOUNT, token)
-    _install(cluster.node.bin_dir)
+    columns.install(cluster.node.bin_dir)
+    place_others(cluster.node.bin_dir)
     deployed = Deployed(cluster, kubeconfig)
     deployed.configure()
     return deployed
 
 
-def _install(directory: Path) -> None:
-    columns.install(directory)
+def place_others(directory: Path) -> None:
+    """Put other vendors' plugins into the node's directory."""
     theirs = reference_plugins(OLD, *OTHERS, *COPIES)
     for name in OTHERS:
         shutil.copy(theirs / name, directory / name)

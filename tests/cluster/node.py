@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 import archive
+from cluster_machine import ADDRESS, Service, seen
 from credentials import Credentials
 from installed import PATH
-from machine import ADDRESS, Service, seen
 from throwaway import Host
 
 BIN_DIR, CONF_DIR = "/opt/cni/bin", "/etc/cni/net.d"
@@ -118,10 +118,10 @@ class Node:
         for path in (self.bin_dir, self.conf_dir, self.static_pods):
             path.mkdir(parents=True, exist_ok=True)
 
-    def import_image(self) -> str:
-        """Give containerd the one image there is; return what it says of it."""
-        path = self.directory / "image.tar"
-        archive.write(path, Path(shutil.which("busybox", path=PATH) or ""))
+    def import_busybox(self) -> str:
+        """Give containerd the image of the tests' containers; return what it says of it."""
+        path = self.directory / "busybox.tar"
+        archive.write_busybox(path, Path(shutil.which("busybox", path=PATH) or ""))
         return self.ctr("image", "import", str(path))
 
     def ctr(self, *words: str) -> str:

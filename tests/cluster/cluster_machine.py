@@ -19,7 +19,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 UNIFIED = CGROUPS / "unified"
 """Where a machine of control groups version 1 also has version 2, which nothing here uses."""
 ADDRESS = "10.99.0.1"
-"""Of the node, and where pods reach the API server."""
+"""Of the node."""
+SERVICE = "10.96.0.1"
+"""Of the API server, as its service has it: the machine has the address itself, since there is no kube-proxy."""
 KEPT_SYSCTLS = ("kernel/panic", "kernel/panic_on_oops", "vm/overcommit_memory", "vm/panic_on_oom")
 """What the kubelet sets for the whole machine: here it sets files that lie over them."""
 
@@ -32,7 +34,7 @@ BEGIN = """
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib
 mount -t tmpfs tmpfs /var/log
-mount -t tmpfs tmpfs /opt
+mount --bind "$OPT" /opt
 mkdir -p /run/etc/upper /run/etc/work
 mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
 mount -t tmpfs tmpfs /sys/fs/cgroup
@@ -60,7 +62,7 @@ ip netns add first
 ip netns delete first
 hostname localhost
 ip link set lo up
-ip address add "$ADDRESS/32" dev lo
+for address in $ADDRESSES; do ip address add "$address/32" dev lo; done
 echo ready
 exec sleep infinity
 """
@@ -72,16 +74,19 @@ def seen(host: Host, path: str) -> Path:
 
 
 @contextlib.contextmanager
-def machine() -> Iterator[Host]:
-    """Have a machine for the block."""
+def machine(directory: Path) -> Iterator[Host]:
+    """Have a machine for the block; its /opt is in the directory, since files in memory count as their writer's."""
+    opt = directory / "opt"
+    opt.mkdir()
     with _control_groups() as groups:
         hierarchies = [group.parent.name for group in groups if group.parent != CGROUPS]
         environ = {
             "PATH": PATH,
             "BEGIN": BEGIN,
+            "OPT": str(opt),
             "HIERARCHIES": " ".join(hierarchies),
             "KEPT_SYSCTLS": " ".join(KEPT_SYSCTLS),
-            "ADDRESS": ADDRESS,
+            "ADDRESSES": f"{ADDRESS} {SERVICE}",
         }
         begin = ["sh", "-euc", ENTER_GROUP, "sh", *map(str, groups)]
         with subprocess.Popen(begin, env=environ, stdout=subprocess.PIPE, text=True) as process:
