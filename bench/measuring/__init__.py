@@ -1,0 +1,1 @@
+"""Ours and its peers at the same work: see bench/run."""

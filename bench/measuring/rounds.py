@@ -1,0 +1,48 @@
+"""Rounds: in each, every contender has its turn, so that whatever else the machine does slows all of them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from measuring.samples import Sample
+
+Turn = Callable[[int], dict[str, float]]
+"""Does the work in the round of a number, and tells what each measure was."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many rounds there are, and the seconds after which no further one begins, unless there are too few."""
+
+    rounds: int
+    seconds: float
+    least: int = 3
+
+
+def interleave(workload: str, point: str, turns: Mapping[str, Turn], pace: Pace) -> list[Sample]:
+    """Have all take turns, each round beginning with another one; a first round that does not count warms all up."""
+    measured: dict[tuple[str, str], list[float]] = defaultdict(list)
+    names = list(turns)
+    for name in names:
+        turns[name](0)
+    begin = time.monotonic()
+    done = 0
+    for number in range(1, pace.rounds + 1):
+        if done >= pace.least and time.monotonic() - begin > pace.seconds:
+            break
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            for measure, value in turns[name](number).items():
+                measured[name, measure].append(value)
+        done = number
+    print(f"  {workload} {point}: {done} rounds, {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+    return [
+        Sample(workload, point, name, measure, tuple(values))
+        for name in names
+        for (whose, measure), values in measured.items()
+        if whose == name
+    ]
