@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import by_daemon
 import pytest
 
 from cni.linux import kernel, netns
@@ -200,7 +201,9 @@ class Runtime:
 
     def call(self, command: str, conf: dict[str, Any], **fields: Any) -> Result | None:
         request = self.request(command, conf, **fields)
-        return netns.run_inside(self.host.path, partial(invoke.call, self.kind, request))
+        # Only the meta plugin says what is `external`; a runtime cannot.
+        serve = by_daemon.call if by_daemon.WANTED and not request.external else invoke.call
+        return netns.run_inside(self.host.path, partial(serve, self.kind, request))
 
     def add(self, conf: dict[str, Any], **fields: Any) -> Result:
         result = self.call("ADD", conf, **fields)
