@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cni.node.layout import Layout
     from cni.node.plan import Plan
     from cni.node.prefix import Prefix
+    from cni.node.host_token import HostToken
 
 log = logging.getLogger(__name__)
 
@@ -135,19 +136,19 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Mapping[str, str]], None]] = {
 def _installed(options: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
     """The plan, with the environment and the launchers in place. Raises CNIError."""
     from dataclasses import replace
+    from functools import partial
 
     from cni.node import bundle, install
 
     plan, bin_dir = _plan(options, environ), _layout(options, _host(options)).bin_dir
+    with plan.prefix.locked():
+        plan.prefix.ensure_directory(plan.conf_dir)
     source = bundle.find()
     if not source:
         log.info("this plexus has no interpreter of its own to bring: launchers are left to install.sh")
-    with plan.prefix.locked():
-        plan.prefix.ensure_directory(plan.conf_dir)
-    if not source:
         return plan
-    launchers = install.install(source, plan.prefix, bin_dir, replace=options.replace, as_multus=options.as_multus)
-    return replace(plan, launchers=launchers)
+    again = partial(install.install, source, plan.prefix, bin_dir, replace=options.replace, as_multus=options.as_multus)
+    return replace(plan, launchers=again(), install=again)
 
 
 def _plan(options: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
@@ -167,8 +168,19 @@ def _plan(options: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
         primary=options.primary,
         as_multus=options.as_multus,
         account=account,
+        token=_host_token(environ) if account else None,
     )
     return plan.with_own_kubeconfig() if account else plan
+
+
+def _host_token(environ: Mapping[str, str]) -> HostToken | None:
+    import time
+
+    from cni.kube.connection import Connection
+    from cni.node.host_token import Holder, HostToken
+
+    holder = Holder.find(environ)
+    return HostToken(Connection(), holder, time.monotonic) if holder else None
 
 
 def _host(options: argparse.Namespace) -> Host:

@@ -36,6 +36,7 @@ class Agent:
         self._clock = clock
         self._told: dict[str, str] = {}
         self._seen: object = None
+        self._launchers = plan.launchers
 
     def run(self, stop: Event, interval: float = INTERVAL) -> None:
         """Work until `stop` is set, and leave everything as it is then."""
@@ -66,17 +67,23 @@ class Agent:
         return not problem
 
     def _keep_launchers(self) -> None:
-        if self.plan.launchers is not None:
-            self.plan.launchers.place_missing()
+        if self.plan.install is None:
+            return
+        if self._launchers is None or not self._launchers.can_run:
+            self._launchers = self.plan.install()
+        self._launchers.place_missing()
 
     def _keep_kubeconfig(self) -> None:
         plan, path = self.plan, self.plan.kubeconfig
         if plan.account is None:
             return
+        token = plan.token.get() if plan.token else ""
+        if token is None and os.path.lexists(plan.host.local(path)):
+            return  # what is there may be good still
         plan.prefix.ensure_directory(os.path.dirname(path), 0o700)
         for name in (kubeconfig.FILE, kubeconfig.CA_FILE):
             plan.prefix.record("file", os.path.join(os.path.dirname(path), name))
-        if kubeconfig.refresh(plan.account, path, plan.host.local(path)):
+        if kubeconfig.refresh(plan.account, token or "", path, plan.host.local(path)):
             log.info('wrote "%s"', path)
 
     def _keep_entry(self) -> None:
@@ -89,15 +96,14 @@ class Agent:
         self._seen = (_read_all(directory), seen[1])
 
     def _publish(self, content: bytes) -> None:
-        local = self.plan.host.local(self.plan.entry)
-        if content == files.read(local):
-            return
-        written = self._written()
-        self.plan.prefix.record("conf", self.plan.entry)
-        files.ensure_directory(os.path.dirname(written), 0o755)
-        files.replace(written, content)
-        files.replace(local, content)
-        log.info('wrote "%s"', self.plan.entry)
+        local, written = self.plan.host.local(self.plan.entry), self._written()
+        if content != files.read(written):
+            self.plan.prefix.record("conf", self.plan.entry)
+            files.ensure_directory(os.path.dirname(written), 0o755)
+            files.replace(written, content)
+        if content != files.read(local):
+            files.replace(local, content)
+            log.info('wrote "%s"', self.plan.entry)
 
     def _build_or_restore(self, directory: str) -> bytes:
         """What the entry has to be. Raises CNIError where that cannot be told; the last one stays, or is put back."""

@@ -7,7 +7,7 @@ import logging
 import os
 from dataclasses import dataclass
 
-from cni.node import launcher
+from cni.node import bundle, launcher
 from cni.node.prefix import DEFAULT_PREFIX, Prefix
 from cni.plugin import files, invoke
 
@@ -29,6 +29,11 @@ class Launchers:
     version: str
     packages: str
     """Where the environment's packages are, below it."""
+
+    @property
+    def can_run(self) -> bool:
+        """Whether the environment that they start is there."""
+        return bundle.is_complete(self.prefix.local("versions", self.version))
 
     def place(self, *, replace: bool = False, as_multus: bool = False) -> None:
         """Put every launcher there, but of the shared names only those that are free, unless `replace`.

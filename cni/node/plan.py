@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cni.node import entry, kubeconfig
@@ -10,6 +11,7 @@ from cni.node.host import Host
 from cni.node.kubeconfig import ServiceAccount
 from cni.node.launchers import Launchers
 from cni.node.prefix import Prefix
+from cni.node.host_token import HostToken
 from cni.plugin import confdir
 from cni.spec.errors import InvalidConfiguration
 
@@ -30,7 +32,11 @@ class Plan:
     """The name of the primary's file, where it is not to be found."""
     as_multus: bool = False
     account: ServiceAccount | None = None
+    token: HostToken | None = None
+    """The account's for the host; without it, the host gets the token of the pod that we run in."""
     launchers: Launchers | None = None
+    install: Callable[[], Launchers] | None = None
+    """Installs the environment and its launchers once more, where somebody has removed them."""
     settle: float = SETTLE
 
     def with_own_kubeconfig(self) -> Plan:

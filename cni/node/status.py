@@ -38,4 +38,8 @@ def check(plan: Plan) -> None:
             "the runtime does not use plexus yet: is the primary network installed? The agent's log says more",
             id="PLX-NODE-PRIMARY",
         )
+    if plan.account is not None and files.read(plan.host.local(plan.kubeconfig)) is None:
+        raise InvalidConfiguration(
+            f'could not find "{plan.kubeconfig}"', "the agent's log says why", id="PLX-KUBECONFIG"
+        )
     plan.check_first()

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import stat
 import threading
 from collections.abc import Callable
@@ -178,6 +179,17 @@ def test_an_entry_that_somebody_removes_is_put_back_even_when_the_primary_is_gon
     node.restart()
     node.agent.step()
     assert node.delegate() == "n1"
+
+
+def test_an_entry_that_is_there_already_is_known_to_be_ours_to_remove(node):
+    node.primary.write_text(network(1))
+    node.agent.step()
+    shutil.rmtree(node.plan.prefix.local())
+    with node.plan.prefix.locked():
+        node.restart()
+    node.agent.step()
+    assert node.plan.prefix.recorded("conf") == [f"{CONF_DIR}/{ENTRY}"]
+    assert len(node.writes) == 1
 
 
 def test_an_entry_that_is_damaged_is_written_again(node):

@@ -1,15 +1,19 @@
 """Installing a bundle on a host, and taking it back: the files, without running any of them."""
 
+import functools
 import hashlib
 import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cni.node import bundle, install, launchers, uninstall
+from cni.node import bundle, entry, install, launchers, uninstall
+from cni.node.agent import Agent
 from cni.node.host import Host
+from cni.node.plan import Plan
 from cni.node.prefix import Prefix
 from cni.plugin import ledger
 from cni.plugin.ledger import Ledger, Record
@@ -187,6 +191,20 @@ def test_a_launcher_that_somebody_removes_is_put_back(tmp_path, prefix):
     placed.place_missing()
     assert tree(Path(prefix.host.directory(BIN))).keys() == before
     assert Path(prefix.host.local(f"{BIN}/bridge")).read_bytes() == THEIRS
+
+
+def test_an_environment_that_somebody_removes_is_installed_again(tmp_path, prefix):
+    made = str(make_bundle(tmp_path / "bundle", "v1"))
+    again = functools.partial(install.install, made, prefix, BIN)
+    placed = again()
+    before = tree(Path(prefix.host.root)).keys()
+    host = prefix.host
+    settings = entry.Settings()
+    plan = Plan(host=host, prefix=prefix, conf_dir="/none", settings=settings, launchers=placed, install=again)
+    agent = Agent(plan)
+    shutil.rmtree(prefix.local())
+    agent.step()
+    assert tree(Path(prefix.host.root)).keys() == before
 
 
 def test_when_the_directory_of_plugins_is_another_the_launchers_go_there_too(tmp_path, prefix):
