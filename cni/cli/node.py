@@ -15,10 +15,10 @@ from cni.spec.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
     from cni.node.host import Host
+    from cni.node.host_token import HostToken
     from cni.node.layout import Layout
     from cni.node.plan import Plan
     from cni.node.prefix import Prefix
-    from cni.node.host_token import HostToken
 
 log = logging.getLogger(__name__)
 

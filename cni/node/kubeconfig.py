@@ -22,13 +22,9 @@ class ServiceAccount:
     directory: str
     server: str
 
-    def kubeconfig(self, ca_path: str) -> bytes:
-        """What a client on the host needs, where the authority's certificates are at the host's `ca_path`.
-
-        Raises IOFailure, InvalidConfiguration.
-        """
+    def kubeconfig(self, ca_path: str, token: str) -> bytes:
+        """What a client on the host needs, where the authority's certificates are at the host's `ca_path`."""
         cluster = {"server": self.server, "certificate-authority": ca_path}
-        token = self.read("token").decode(errors="replace").strip()
         text = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -38,6 +34,10 @@ class ServiceAccount:
             "current-context": "plexus",
         }
         return (json.dumps(text, indent=2) + "\n").encode()  # JSON is YAML too
+
+    def own_token(self) -> str:
+        """The token of the pod that we run in. Raises IOFailure, InvalidConfiguration."""
+        return self.read("token").decode(errors="replace").strip()
 
     def read(self, name: str) -> bytes:
         """One of its files. Raises IOFailure; InvalidConfiguration when it is missing or empty."""
@@ -57,14 +57,16 @@ def find(directory: str, server: str, environ: Mapping[str, str]) -> ServiceAcco
     return ServiceAccount(directory=directory, server=server) if server else None
 
 
-def refresh(account: ServiceAccount, path: str, local: str) -> bool:
+def refresh(account: ServiceAccount, token: str, path: str, local: str) -> bool:
     """Write the kubeconfig that the host calls `path`, and we `local`, if it is not right; whether it was written.
 
-    Its directory exists. Raises IOFailure, InvalidConfiguration.
+    Without a token, it gets the pod's own. Its directory exists. Raises IOFailure, InvalidConfiguration.
     """
     directory = os.path.dirname(local)
     _replace(os.path.join(directory, CA_FILE), account.read(CA_FILE))
-    return _replace(local, account.kubeconfig(os.path.join(os.path.dirname(path), CA_FILE)))
+    return _replace(
+        local, account.kubeconfig(os.path.join(os.path.dirname(path), CA_FILE), token or account.own_token())
+    )
 
 
 def _replace(path: str, content: bytes) -> bool:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from cni.node import entry, kubeconfig
 from cni.node.host import Host
+from cni.node.host_token import HostToken
 from cni.node.kubeconfig import ServiceAccount
 from cni.node.launchers import Launchers
 from cni.node.prefix import Prefix
-from cni.node.host_token import HostToken
 from cni.plugin import confdir
 from cni.spec.errors import InvalidConfiguration
 

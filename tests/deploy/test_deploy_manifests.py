@@ -94,6 +94,19 @@ def test_the_role_is_this_and_nothing_else():
     assert all(set(rule) == {"apiGroups", "resources", "verbs"} for rule in rules)
 
 
+def test_the_agent_may_ask_for_tokens_of_its_own_account_and_of_no_other(daemon_set):
+    found = documents(BASE / "rbac.yaml")
+    (rule,) = find("Role", found)["rules"]
+    account = find("ServiceAccount", found)["metadata"]
+    assert (rule["resources"], rule["resourceNames"], rule["verbs"]) == (
+        ["serviceaccounts/token"],
+        [account["name"]],
+        ["create"],
+    )
+    assert find("RoleBinding", found)["subjects"] == [{"kind": "ServiceAccount"} | account]
+    assert find("Role", found)["metadata"]["namespace"] == account["namespace"]
+
+
 def test_the_role_has_a_rule_for_every_path_that_is_asked_for():
     asked = "".join(path.read_text() for path in (ROOT / "cni" / "kube").glob("*.py"))
     groups = set(re.findall(r"/apis/([a-z0-9.]+)/", asked))

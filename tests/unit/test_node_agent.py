@@ -18,6 +18,7 @@ import pytest
 from cni.node import entry
 from cni.node.agent import Agent
 from cni.node.host import Host
+from cni.node.host_token import HostToken
 from cni.node.kubeconfig import ServiceAccount
 from cni.node.plan import Plan
 from cni.node.prefix import Prefix
@@ -400,6 +401,26 @@ def test_the_kubeconfig_follows_the_token_and_is_readable_by_root_only(tmp_path,
     assert json.loads(node.entry.read_text())["plugins"][0]["kubeconfig"] == f"{CONF_DIR}/plexus.d/plexus.kubeconfig"
     assert caplog.text.count("plexus.kubeconfig") == 2
     assert SECRET not in caplog.text
+
+
+class GivenToken(HostToken):
+    """One that is told what the API server answers."""
+
+    def __init__(self, *answers: str | None) -> None:
+        self.answers = list(answers)
+
+    def get(self) -> str | None:
+        return self.answers.pop(0)
+
+
+def test_the_hosts_own_token_comes_before_the_pods_and_is_kept_while_nobody_answers(tmp_path, monkeypatch):
+    token = GivenToken(None, "of the host", None, "renewed", "")
+    made = account(tmp_path / "account", SECRET)
+    node = Node(tmp_path / "host", monkeypatch, account=made, token=token)
+    path = node.conf_dir / "plexus.d/plexus.kubeconfig"
+    for expected in (SECRET, "of the host", "of the host", "renewed", SECRET):
+        node.agent.step()
+        assert json.loads(path.read_text())["users"][0]["user"] == {"token": expected}
 
 
 def test_the_kubeconfig_follows_the_authority(tmp_path, monkeypatch):
