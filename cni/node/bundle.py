@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 
+from cni.linux import disk
 from cni.plugin import files
 from cni.spec.errors import InvalidConfiguration, IOFailure
 
@@ -92,7 +93,7 @@ def _told(bundle: str, name: str) -> str:
 
 def _complete(temporary: str, target: str) -> None:
     # Launchers will rely on every one of these thousands of files: they must outlive a power failure.
-    os.sync()
+    disk.sync(temporary)
     with open(os.path.join(temporary, "complete"), "xb") as marker:
         os.fsync(marker.fileno())
     os.rename(temporary, target)
