@@ -8,13 +8,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from cni.linux import kernel
+from cni.linux import kernel, netlink
 from cni.linux.link import Link
 from cni.linux.links import Links
+from cni.linux.netlink import Attributes
 from cni.spec.errors import KernelFailure
 from cni.spec.model import IPInterface
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+NEW, DELETE, GET = 20, 21, 22
+"""Types of messages about addresses, from <linux/rtnetlink.h>."""
 NO_DAD = 0x02
 NO_PREFIX_ROUTE = 0x200
 TENTATIVE = 0x40
@@ -35,9 +38,9 @@ class Found:
 
 def every(links: Links, link: Link, family: int | None = None) -> list[Found]:
     """The link's addresses, of one family (4 or 6) or both. Raises KernelFailure."""
-    query = {} if family is None else {"family": FAMILIES[family]}
     what = f'list the addresses of link "{link.name}"'
-    messages = links.dump(what, links.netlink.get_addr, index=link.index, **query)
+    wanted = FAMILIES[family] if family else socket.AF_UNSPEC
+    messages = links.dump(what, GET, _message(index=link.index, family=wanted))
     # An old kernel answers for all links.
     return [_decode(message) for message in messages if message["index"] == link.index]
 
@@ -50,21 +53,16 @@ def add(
     An IPv6 address can be used at once without `detect_duplicates`, else after a second or two. Raises KernelFailure.
     """
     flags = (0 if prefix_route else NO_PREFIX_ROUTE) | (0 if detect_duplicates or address.version == 4 else NO_DAD)
-    kernel.change(
-        f'add address {address} to link "{link.name}"',
-        links.netlink.addr,
-        "add",
-        **_named(link, address),
-        **_broadcast(address),
-        **({"flags": flags} if flags else {}),
-    )
+    made = _named(link, address, *_broadcast(address), *([("IFA_FLAGS", flags)] if flags else []))
+    what = f'add address {address} to link "{link.name}"'
+    kernel.change(what, links.netlink.ask, NEW, made, netlink.CREATE | netlink.EXCL)
 
 
 def delete(links: Links, link: Link, address: IPInterface) -> None:
     """Take the address from the link. Nothing happens when it is gone already. Raises KernelFailure."""
     what = f'remove address {address} from link "{link.name}"'
     try:
-        kernel.change(what, links.netlink.addr, "del", **_named(link, address))
+        kernel.change(what, links.netlink.ask, DELETE, _named(link, address))
     except KernelFailure as error:
         if not kernel.already_gone(error):
             raise
@@ -102,18 +100,26 @@ def _refuse_unsettled(links: Links, link: Link, tentative: list[Found]) -> None:
     )
 
 
-def _named(link: Link, address: IPInterface) -> dict[str, Any]:
-    return {"index": link.index, "address": str(address.ip), "prefixlen": address.network.prefixlen}
+def _named(link: Link, address: IPInterface, *more: tuple[str, Any]) -> Any:
+    text = str(address.ip)
+    fields = {"index": link.index, "family": FAMILIES[address.version], "prefixlen": address.network.prefixlen}
+    return _message(("IFA_LOCAL", text), ("IFA_ADDRESS", text), *more, **fields)
 
 
-def _broadcast(address: IPInterface) -> dict[str, Any]:
+def _broadcast(address: IPInterface) -> list[tuple[str, Any]]:
     if address.version == 6 or address.network.prefixlen > 30:
-        return {}
-    return {"broadcast": str(address.network.broadcast_address)}
+        return []
+    return [("IFA_BROADCAST", str(address.network.broadcast_address))]
+
+
+def _message(*attributes: tuple[str, Any], **fields: int) -> Any:
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # 120 ms, unless links were looked at before
+
+    return netlink.message(ifaddrmsg, *attributes, **fields)
 
 
 def _decode(message: Any) -> Found:
-    attributes = dict(message["attrs"])
-    text = attributes.get("IFA_LOCAL") or attributes["IFA_ADDRESS"]
+    attributes = Attributes.of(message)
+    text = attributes.get("IFA_LOCAL") or attributes.get("IFA_ADDRESS")
     address = ipaddress.ip_interface(f"{text}/{message['prefixlen']}")
     return Found(address, attributes.get("IFA_FLAGS", message["flags"]))

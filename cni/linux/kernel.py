@@ -22,7 +22,7 @@ UNSENDABLE = (struct.error, OverflowError, UnicodeError)
 def change(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Make one change: `call`, described by `what` (for example, set up link "eth0").
 
-    Raises KernelFailure, with the kernel's own reason, for an OSError or a NetlinkError, or a value that does not fit.
+    Raises KernelFailure, with the kernel's own reason, for an OSError, or a value that does not fit.
     """
     return _translated(what, call, *args, **kwargs)
 
@@ -44,14 +44,7 @@ def _translated(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwar
         raise
     except UNSENDABLE as error:
         raise KernelFailure(f"could not {what}", f"a value does not fit: {error}", errno=errno.EINVAL) from error
-    except Exception as error:
-        number = _errno(error)
-        if number is None:
+    except OSError as error:
+        if not error.errno:
             raise
-        raise KernelFailure(f"could not {what}", os.strerror(number), errno=number) from error
-
-
-def _errno(error: Exception) -> int | None:
-    """The error number of an OSError, or of pyroute2's NetlinkError (which is none, and costs 120 ms to import)."""
-    number = getattr(error, "errno", None) or getattr(error, "code", None)
-    return number if isinstance(number, int) and number > 0 else None
+        raise KernelFailure(f"could not {what}", os.strerror(error.errno), errno=error.errno) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cni.linux.netlink import Attributes
+
 IFF_UP = 0x1
 IFF_PROMISC = 0x100
 IFF_LOWER_UP = 0x10000
@@ -52,10 +54,9 @@ class Link:
 
 def decode(message: Any) -> Link:
     """Read an RTM_NEWLINK message."""
-    attributes = dict(message["attrs"])
-    info = dict(attributes.get("IFLA_LINKINFO", {}).get("attrs", ()))
-    port = dict(_attributes(info.get("IFLA_INFO_SLAVE_DATA")))
-    data = dict(_attributes(info.get("IFLA_INFO_DATA")))
+    attributes = Attributes.of(message)
+    info = attributes.within("IFLA_LINKINFO")
+    port = info.within("IFLA_INFO_SLAVE_DATA")
     kind = info.get("IFLA_INFO_KIND", "")
     return Link(
         index=message["index"],
@@ -73,10 +74,5 @@ def decode(message: Any) -> Link:
         peer=attributes.get("IFLA_LINK", 0) if kind == "veth" else 0,
         hairpin=bool(port.get("IFLA_BRPORT_MODE")),
         isolated=bool(port.get("IFLA_BRPORT_ISOLATED")),
-        vlan_filtering=bool(data.get("IFLA_BR_VLAN_FILTERING")),
+        vlan_filtering=kind == "bridge" and bool(info.within("IFLA_INFO_DATA").get("IFLA_BR_VLAN_FILTERING")),
     )
-
-
-def _attributes(nested: Any) -> Any:
-    """The attributes inside an attribute; a driver that pyroute2 does not know comes as mere bytes."""
-    return nested["attrs"] if isinstance(nested, dict) or hasattr(nested, "keys") else ()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from cni.linux import kernel, link, sysctl
+from cni.linux import kernel, link, netlink, sysctl
 from cni.linux.kernel import already_gone
-from cni.linux.link import IFF_PROMISC, Link
+from cni.linux.link import IFF_PROMISC, IFF_UP, Link
+from cni.linux.netlink import nested
 from cni.spec.errors import KernelFailure
 
+NEW, DELETE, GET = 16, 17, 18
+"""Types of messages about links, from <linux/rtnetlink.h>."""
+SKIP_STATISTICS = 8
+"""Of what the kernel is asked to tell of a link, also from there: statistics are a third of an answer."""
 DUMP_TRIES = 10
 MAX_MTU = 65535
 """Of a bridge."""
@@ -30,12 +34,10 @@ class Links:
     Every method raises KernelFailure.
     """
 
-    netlink: Any
+    netlink: netlink.Socket
 
     def __enter__(self) -> Self:
-        from pyroute2 import IPRoute  # 120 ms
-
-        self.netlink = kernel.ask("open a netlink socket", IPRoute)
+        self.netlink = kernel.ask("open a netlink socket", netlink.Socket)
         return self
 
     def __exit__(
@@ -45,7 +47,7 @@ class Links:
 
     def find(self, name: str) -> Link | None:
         """The link of that name, or None."""
-        return self._find(f'look up link "{name}"', ifname=name)
+        return self._find(f'look up link "{name}"', ("IFLA_IFNAME", name))
 
     def find_index(self, index: int) -> Link | None:
         """The link with that index, or None."""
@@ -67,17 +69,15 @@ class Links:
 
     def every(self, kind: str) -> list[Link]:
         """All links of one driver."""
-        links = [link.decode(message) for message in self.dump("list the links", self.netlink.get_links)]
-        return [found for found in links if found.kind == kind]
+        messages = self.dump("list the links", GET, _message(("IFLA_EXT_MASK", SKIP_STATISTICS)))
+        return [found for found in map(link.decode, messages) if found.kind == kind]
 
-    def dump(self, what: str, call: Callable[..., Iterable[Any]], **query: Any) -> list[Any]:
+    def dump(self, what: str, kind: int, message: Any) -> list[Any]:
         """Everything that a query answers; asked again where the answer changed while it was being given."""
-        from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
-
         for _ in range(DUMP_TRIES):
             try:
-                return kernel.ask(what, lambda: list(call(**query)))
-            except NetlinkDumpInterrupted:
+                return kernel.ask(what, self.netlink.dump, kind, message)
+            except netlink.Interrupted:
                 continue
         raise KernelFailure(f"could not {what}", f"the answer changed {DUMP_TRIES} times while it was being read")
 
@@ -88,10 +88,11 @@ class Links:
 
         Where somebody was quicker, theirs is returned as it is.
         """
-        filtering = {"br_vlan_filtering": 1} if vlan_filtering else {}
+        filtering = [("IFLA_INFO_DATA", nested(("IFLA_BR_VLAN_FILTERING", 1)))] if vlan_filtering else []
+        info = nested(("IFLA_INFO_KIND", "bridge"), *filtering)
         what = f'create bridge "{name}"' + (" with VLAN filtering" if vlan_filtering else "")
         try:
-            kernel.change(what, self.netlink.link, "add", ifname=name, kind="bridge", **filtering)
+            self._create(what, ("IFLA_IFNAME", name), ("IFLA_LINKINFO", info))
         except KernelFailure as error:
             if error.errno != errno.EEXIST:
                 raise
@@ -101,7 +102,8 @@ class Links:
             self.trust_addresses(made)
         try:
             # Not with the message that creates it: only an MTU that is changed later does the kernel take for a wish.
-            self._set(f'set up bridge "{name}"', made, ifalias=alias, state="up", **({"mtu": mtu} if mtu else {}))
+            size = [("IFLA_MTU", mtu)] if mtu else []
+            self._set(f'set up bridge "{name}"', made, ("IFLA_IFALIAS", alias), *size, flags=IFF_UP)
         except KernelFailure:
             self.delete(made)
             raise
@@ -114,23 +116,23 @@ class Links:
         """
         detour = bridge.mtu + (1 if bridge.mtu < MAX_MTU else -1)
         what = f'have bridge "{bridge.name}" keep its MTU of {bridge.mtu}'
-        self._set(what, bridge, mtu=detour)
+        self._set(what, bridge, ("IFLA_MTU", detour))
         try:
-            self._set(what, bridge, mtu=bridge.mtu)
+            self._set(what, bridge, ("IFLA_MTU", bridge.mtu))
         except KernelFailure:
-            self._set(what, bridge, mtu=bridge.mtu)
+            self._set(what, bridge, ("IFLA_MTU", bridge.mtu))
             raise
 
     def ports(self, bridge: Link) -> list[str]:
         """The names of the bridge's ports."""
-        messages = self.dump(f'list the ports of bridge "{bridge.name}"', self.netlink.get_links, family=AF_BRIDGE)
-        found = [dict(message["attrs"]) for message in messages if message["index"] != bridge.index]
-        return [port["IFLA_IFNAME"] for port in found if port.get("IFLA_MASTER") == bridge.index]
+        what = f'list the ports of bridge "{bridge.name}"'
+        messages = self.dump(what, GET, _message(family=AF_BRIDGE))
+        found = [netlink.Attributes.of(message) for message in messages if message["index"] != bridge.index]
+        return [port.get("IFLA_IFNAME") for port in found if port.get("IFLA_MASTER") == bridge.index]
 
     def set_promisc(self, wanted: Link) -> None:
         """Have the link receive all frames, whoever they are for."""
-        flags = {"flags": IFF_PROMISC, "change": IFF_PROMISC}
-        self._set(f'set promiscuous mode on link "{wanted.name}"', wanted, **flags)
+        self._set(f'set promiscuous mode on link "{wanted.name}"', wanted, flags=IFF_PROMISC)
 
     def add_veth(
         self,
@@ -148,39 +150,40 @@ class Links:
         One message makes all of it, so that there is nothing to undo where the kernel refuses. An `errno` of EEXIST
         means that either name is taken. The peer has the same `mtu` unless it has its own.
         """
-        size = {"mtu": mtu} if mtu else {}
-        peer_size = {"mtu": peer_mtu} if peer_mtu else size
-        other = {"ifname": peer, "net_ns_fd": peer_netns} | peer_size | ({"address": peer_mac} if peer_mac else {})
-        port = {"master": master.index} if master else {}
-        kernel.change(
-            f'create interface "{peer}", with the other end "{name}"',
-            self.netlink.link,
-            "add",
-            ifname=name,
-            kind="veth",
-            state="up",
-            txqlen=TXQUEUELEN,
-            peer=other,
-            **port,
-            **size,
-        )
+        inside = [("IFLA_IFNAME", peer), ("IFLA_NET_NS_FD", peer_netns)]
+        if peer_mtu or mtu:
+            inside.append(("IFLA_MTU", peer_mtu or mtu))
+        if peer_mac:
+            inside.append(("IFLA_ADDRESS", peer_mac))
+        pair = nested(("VETH_INFO_PEER", nested(*inside)))
+        outside: list[tuple[str, Any]] = [
+            ("IFLA_IFNAME", name),
+            ("IFLA_TXQLEN", TXQUEUELEN),
+            ("IFLA_LINKINFO", nested(("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", pair))),
+        ]
+        if mtu:
+            outside.append(("IFLA_MTU", mtu))
+        if master:
+            outside.append(("IFLA_MASTER", master.index))
+        self._create(f'create interface "{peer}", with the other end "{name}"', *outside, flags=IFF_UP)
 
     def set_port(self, port: Link, *, alias: str, hairpin: bool, isolated: bool) -> None:
         """Set the flags that a bridge keeps of its port, and the link's alias, in one message."""
-        flags = {"mode": int(hairpin), "isolated": int(isolated)}
-        self._set(f'set up the bridge port "{port.name}"', port, kind="bridge_slave", ifalias=alias, **flags)
+        data = nested(("IFLA_BRPORT_MODE", int(hairpin)), ("IFLA_BRPORT_ISOLATED", int(isolated)))
+        info = nested(("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data))
+        self._set(f'set up the bridge port "{port.name}"', port, ("IFLA_IFALIAS", alias), ("IFLA_LINKINFO", info))
 
     def add_port(self, bridge: Link, port: Link) -> None:
         """Make the link a port of the bridge."""
-        self._set(f'make "{port.name}" a port of bridge "{bridge.name}"', port, master=bridge.index)
+        self._set(f'make "{port.name}" a port of bridge "{bridge.name}"', port, ("IFLA_MASTER", bridge.index))
 
     def set_alias(self, wanted: Link, alias: str) -> None:
         """Write the alias, a remark of at most 255 bytes that the kernel keeps with the link."""
-        self._set(f'set the alias of link "{wanted.name}"', wanted, ifalias=alias)
+        self._set(f'set the alias of link "{wanted.name}"', wanted, ("IFLA_IFALIAS", alias))
 
     def set_up(self, wanted: Link) -> None:
         """Switch the link on."""
-        self._set(f'set up link "{wanted.name}"', wanted, state="up")
+        self._set(f'set up link "{wanted.name}"', wanted, flags=IFF_UP)
 
     def refuse_router_advertisements(self, ours: Link) -> None:
         """Keep others on the network from giving the host routes by way of this link, where it knows IPv6."""
@@ -195,12 +198,12 @@ class Links:
 
     def set_mac(self, wanted: Link, mac: str) -> None:
         """Give the link a MAC to keep: a bridge has its ports' lowest until then, and none at all without ports."""
-        self._set(f'set the MAC of link "{wanted.name}" to {mac}', wanted, address=mac)
+        self._set(f'set the MAC of link "{wanted.name}" to {mac}', wanted, ("IFLA_ADDRESS", mac))
 
     def delete(self, unwanted: Link) -> None:
         """Delete the link; a veth's peer goes with it. Nothing happens when it is gone already."""
         try:
-            kernel.change(f'delete link "{unwanted.name}"', self.netlink.link, "del", index=unwanted.index)
+            kernel.change(f'delete link "{unwanted.name}"', self.netlink.ask, DELETE, _message(index=unwanted.index))
         except KernelFailure as error:
             if not already_gone(error):
                 raise
@@ -224,14 +227,27 @@ class Links:
             id="PLX-PORT-STATE",
         )
 
-    def _find(self, what: str, **which: Any) -> Link | None:
+    def _find(self, what: str, *named: tuple[str, Any], index: int = 0) -> Link | None:
         try:
-            found = kernel.ask(what, self.netlink.link, "get", **which)
+            sought = _message(*named, ("IFLA_EXT_MASK", SKIP_STATISTICS), index=index)
+            (found,) = kernel.ask(what, self.netlink.ask, GET, sought)
         except KernelFailure as error:
             if error.errno in (errno.ENODEV, errno.ERANGE, errno.EINVAL):  # EINVAL, ERANGE: no link has such a name
                 return None
             raise
-        return link.decode(found[0])
+        return link.decode(found)
 
-    def _set(self, what: str, wanted: Link, **changes: Any) -> None:
-        kernel.change(what, self.netlink.link, "set", index=wanted.index, **changes)
+    def _create(self, what: str, *attributes: tuple[str, Any], flags: int = 0) -> None:
+        made = _message(*attributes, flags=flags, change=flags)
+        kernel.change(what, self.netlink.ask, NEW, made, netlink.CREATE | netlink.EXCL)
+
+    def _set(self, what: str, wanted: Link, *attributes: tuple[str, Any], flags: int = 0) -> None:
+        """Change the link's attributes, and switch on its flags."""
+        changed = _message(*attributes, index=wanted.index, flags=flags, change=flags)
+        kernel.change(what, self.netlink.ask, NEW, changed)
+
+
+def _message(*attributes: tuple[str, Any], **fields: int) -> Any:
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # 120 ms
+
+    return netlink.message(ifinfmsg, *attributes, **fields)

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cni.linux import kernel, program
+from cni.linux import kernel, netlink, program
 from cni.spec.errors import KernelFailure
 
 Command = Mapping[str, Any]
 """One command of libnftables-json(5), for example {"add": {"table": {…}}}."""
 
+GET_CHAIN = 10 << 8 | 4
+"""The type of a message, from <linux/netfilter/nf_tables.h>."""
 FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}
 """From <linux/netfilter.h>."""
 UNKNOWN = (errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
@@ -67,7 +69,8 @@ def works() -> bool:
     if not is_installed():
         return False
     try:
-        _look_up([Chain("inet", "plexus", "any")], noraise=False)
+        with _open() as kernel_socket:
+            _look_up(kernel_socket, Chain("inet", "plexus", "any"))
     except KernelFailure as error:
         if error.errno in UNKNOWN:
             return False
@@ -79,11 +82,11 @@ def works() -> bool:
 def present(chains: Iterable[Chain]) -> set[Chain]:
     """Those of the chains that exist.
 
-    The kernel itself is asked, in one message: about a millisecond, where running `nft` takes three. Raises
-    KernelFailure.
+    The kernel itself is asked: a tenth of a millisecond, where running `nft` takes three. Raises KernelFailure.
     """
     try:
-        return _look_up(chains, noraise=True)
+        with _open() as kernel_socket:
+            return {chain for chain in chains if _exists(kernel_socket, chain)}
     except KernelFailure as error:
         if error.errno in UNKNOWN:
             return set()
@@ -112,32 +115,29 @@ def _rules(chain: Chain) -> list[Rule]:
     return [_rule(entry["rule"]) for entry in answer if "rule" in entry]
 
 
-def _look_up(chains: Iterable[Chain], *, noraise: bool) -> set[Chain]:
-    """The chains that the kernel shows; with `noraise` also where it refuses to show others. Raises KernelFailure."""
-    from pyroute2.netlink.nfnetlink.nftsocket import NFTSocket  # 120 ms, unless links were looked at before
+def _open() -> netlink.Socket:
+    return kernel.ask("open a netlink socket for nftables", netlink.Socket, netlink.NETFILTER)
 
-    families = {number: name for name, number in FAMILIES.items()}
-    socket = kernel.ask("open a netlink socket for nftables", NFTSocket)
+
+def _exists(kernel_socket: netlink.Socket, chain: Chain) -> bool:
     try:
-        requests = [_request(chain) for chain in chains]
-        answers = kernel.ask("look up nftables chains", socket.nlm_request_batch, requests, noraise=noraise)
-    finally:
-        socket.close()
-    shown = ((families[answer["nfgen_family"]], dict(answer["attrs"])) for answer in answers)
-    return {Chain(family, found["NFTA_CHAIN_TABLE"], found["NFTA_CHAIN_NAME"]) for family, found in shown}
+        _look_up(kernel_socket, chain)
+        return True
+    except KernelFailure as error:
+        if error.errno not in (errno.ENOENT, *UNKNOWN):
+            raise
+        return False
 
 
-def _request(chain: Chain) -> Any:
-    from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
-    from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
-    from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETCHAIN, nft_chain_msg
+def _look_up(kernel_socket: netlink.Socket, chain: Chain) -> None:
+    kernel.ask(f'look up the nftables chain "{chain.name}"', kernel_socket.ask, GET_CHAIN, _message(chain))
 
-    message = nft_chain_msg()
-    message["header"]["type"] = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN
-    message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK
-    message["nfgen_family"] = FAMILIES[chain.family]
-    message["attrs"] = [("NFTA_CHAIN_TABLE", chain.table), ("NFTA_CHAIN_NAME", chain.name)]
-    return message
+
+def _message(chain: Chain) -> Any:
+    from pyroute2.netlink.nfnetlink.nftsocket import nft_chain_msg  # 120 ms, unless links were looked at before
+
+    named = (("NFTA_CHAIN_TABLE", chain.table), ("NFTA_CHAIN_NAME", chain.name))
+    return netlink.message(nft_chain_msg, *named, nfgen_family=FAMILIES[chain.family])
 
 
 def _run(what: str, commands: Sequence[Command]) -> list[dict[str, Any]]:

@@ -8,23 +8,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cni.linux import kernel
+from cni.linux import kernel, netlink
 from cni.linux.addresses import FAMILIES
 from cni.linux.link import Link
 from cni.linux.links import Links
+from cni.linux.netlink import Attributes, nested
 from cni.spec.errors import KernelFailure
 from cni.spec.model import IPAddress
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+NEW, DELETE, GET = 24, 25, 26
+"""Types of messages about routes, from <linux/rtnetlink.h>."""
 BOOT = 3
 """The protocol under which `ip route add` files its routes, and the reference plugins do. From <linux/rtnetlink.h>."""
 LINK_SCOPE = 253
 HOST_SCOPE = 254
+NOWHERE_SCOPE = 255
+"""To the kernel, of a route that is to be deleted: whichever."""
 UNICAST = 1
 MAIN_TABLE = 254
-NAMING = ("family", "dst", "gateway", "priority", "table")
-"""What tells a route from others to the same place."""
 EVERYWHERE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
 
@@ -57,7 +60,7 @@ def add(links: Links, link: Link, route: Route) -> None:
     """
     what = f'add route {route} on link "{link.name}"'
     try:
-        kernel.change(what, links.netlink.route, "append", oif=link.index, proto=BOOT, **_fields(route))
+        kernel.change(what, links.netlink.ask, NEW, _added(link, route), netlink.CREATE | netlink.APPEND)
     except KernelFailure as error:
         if error.errno != errno.EEXIST:
             raise
@@ -65,7 +68,7 @@ def add(links: Links, link: Link, route: Route) -> None:
 
 def every(links: Links, family: int, link: Link | None = None) -> list[Route]:
     """The unicast routes of all tables, of one family (4 or 6), and by way of one link. Raises KernelFailure."""
-    messages = links.dump(f"list the IPv{family} routes", links.netlink.get_routes, family=FAMILIES[family])
+    messages = links.dump(f"list the IPv{family} routes", GET, _message(family=FAMILIES[family]))
     unicast = (message for message in messages if message["type"] == UNICAST)
     return [
         route for message in unicast for index, route in _decode(message, family) if link is None or index == link.index
@@ -88,35 +91,49 @@ def set_default(ifname: str, family: int, gateways: Iterable[IPAddress]) -> None
 
 def _delete(links: Links, link: Link, route: Route) -> None:
     """Delete the route by way of `link`. Nothing happens when it is gone already."""
-    named = {key: value for key, value in _fields(route).items() if key in NAMING}
     try:
         what = f'remove route {route} from link "{link.name}"'
-        kernel.change(what, links.netlink.route, "del", oif=link.index, **named)
+        kernel.change(what, links.netlink.ask, DELETE, _named(link, route, scope=NOWHERE_SCOPE))
     except KernelFailure as error:
         if not kernel.already_gone(error):
             raise
 
 
-def _fields(route: Route) -> dict[str, Any]:
-    metrics = {key: value for key, value in (("mtu", route.mtu), ("advmss", route.advmss)) if value}
-    given = {
-        "gateway": str(route.gateway) if route.gateway else None,
-        "prefsrc": str(route.source) if route.source else None,
-        "priority": route.priority or None,
-        "table": route.table or None,
-        "scope": route.scope,
-        "metrics": metrics or None,
-    }
-    named = {"family": FAMILIES[route.dst.version], "dst": str(route.dst)}
-    return named | {key: value for key, value in given.items() if value is not None}
+def _added(link: Link, route: Route) -> Any:
+    more: list[tuple[str, Any]] = []
+    if route.source:
+        more.append(("RTA_PREFSRC", str(route.source)))
+    metrics = [(name, value) for name, value in (("RTAX_MTU", route.mtu), ("RTAX_ADVMSS", route.advmss)) if value]
+    if metrics:
+        more.append(("RTA_METRICS", nested(*metrics)))
+    return _named(link, route, *more, proto=BOOT, type=UNICAST, scope=route.scope or 0)
+
+
+def _named(link: Link, route: Route, *more: tuple[str, Any], **fields: int) -> Any:
+    """What tells a route from others to the same place, and more."""
+    named: list[tuple[str, Any]] = [("RTA_OIF", link.index), ("RTA_TABLE", route.table or MAIN_TABLE)]
+    if route.dst.prefixlen:
+        named.append(("RTA_DST", str(route.dst.network_address)))
+    if route.gateway:
+        named.append(("RTA_GATEWAY", str(route.gateway)))
+    if route.priority:
+        named.append(("RTA_PRIORITY", route.priority))
+    family = FAMILIES[route.dst.version]
+    return _message(*named, *more, family=family, dst_len=route.dst.prefixlen, **fields)
+
+
+def _message(*attributes: tuple[str, Any], **fields: int) -> Any:
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg  # 120 ms, unless links were looked at before
+
+    return netlink.message(rtmsg, *attributes, **fields)
 
 
 def _decode(message: Any, family: int) -> list[tuple[int, Route]]:
     """The link's index and the route, for each of the route's next hops."""
-    attributes = dict(message["attrs"])
+    attributes = Attributes.of(message)
     dst = attributes.get("RTA_DST") or str(EVERYWHERE[family].network_address)
-    metrics = dict(attributes.get("RTA_METRICS", {}).get("attrs", ()))
-    hops = [(hop["oif"], dict(hop["attrs"])) for hop in attributes.get("RTA_MULTIPATH", ())]
+    metrics = attributes.within("RTA_METRICS")
+    hops = [(hop["oif"], Attributes.of(hop)) for hop in attributes.get("RTA_MULTIPATH", ())]
     return [
         (
             index,
@@ -125,7 +142,7 @@ def _decode(message: Any, family: int) -> list[tuple[int, Route]]:
                 gateway=_address(hop.get("RTA_GATEWAY")),
                 source=_address(attributes.get("RTA_PREFSRC")),
                 priority=attributes.get("RTA_PRIORITY", 0),
-                table=_table(message),
+                table=attributes.get("RTA_TABLE", message["table"]),
                 scope=message["scope"],
                 mtu=metrics.get("RTAX_MTU", 0),
                 advmss=metrics.get("RTAX_ADVMSS", 0),
@@ -133,10 +150,6 @@ def _decode(message: Any, family: int) -> list[tuple[int, Route]]:
         )
         for index, hop in hops or [(attributes.get("RTA_OIF", 0), attributes)]
     ]
-
-
-def _table(message: Any) -> int:
-    return int(dict(message["attrs"]).get("RTA_TABLE", message["table"]))
 
 
 def _address(text: str | None) -> IPAddress | None:

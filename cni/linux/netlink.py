@@ -1,0 +1,151 @@
+"""Sockets to the kernel for pyroute2's messages: a request is sent, and what the kernel answers is read at once.
+
+pyroute2's own sockets run an event loop for each request, which takes fifty times as long as the kernel does
+(docs/performance.md). Nothing here knows what a message means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+ROUTE = 0
+NETFILTER = 12
+"""Families of netlink, from <linux/netlink.h>, as is what follows."""
+
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+EXCL, CREATE, APPEND = 0x200, 0x400, 0x800
+"""Flags of a request."""
+DUMP_INTERRUPTED = 0x10
+"""Flag of an answer."""
+ERROR, DONE = 2, 3
+"""Types of messages that are no answer, but the end of it."""
+SOL_NETLINK = 270
+GET_STRICT_CHECK = 12
+HEADER = struct.Struct("=IHHII")
+"""Length, type, flags, sequence number, sender."""
+STATUS = struct.Struct("=i")
+LARGEST = 65536
+"""More than the kernel puts into one answer."""
+
+
+class Interrupted(Exception):
+    """What was listed has changed meanwhile: the list may be wrong."""
+
+
+class Socket:
+    """A socket in the namespace that the calling thread is in; one thread uses it, in a `with` block.
+
+    Every method raises OSError, with the kernel's errno.
+    """
+
+    def __init__(self, family: int = ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+        with contextlib.suppress(OSError):  # old kernels list more than was asked for
+            self._socket.setsockopt(SOL_NETLINK, GET_STRICT_CHECK, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Have no socket any more."""
+        self._socket.close()
+
+    def ask(self, kind: int, message: Any, flags: int = 0) -> list[Any]:
+        """Send a request of the type `kind`; what the kernel answers, which for a change is nothing."""
+        self._send(kind, message, REQUEST | ACK | flags)
+        return list(self._answers(type(message)))
+
+    def dump(self, kind: int, message: Any) -> list[Any]:
+        """Ask for a list of things. Raises Interrupted, too."""
+        self._send(kind, message, REQUEST | DUMP)
+        return list(self._answers(type(message)))
+
+    def _send(self, kind: int, message: Any, flags: int) -> None:
+        self._sequence += 1
+        message["header"] |= {"type": kind, "flags": flags, "sequence_number": self._sequence}
+        message.data = bytearray()
+        message.encode()
+        self._socket.send(message.data)
+
+    def _answers(self, decoder: Any) -> Iterator[Any]:
+        """The answers to the last request, to the end of them."""
+        interrupted = False
+        while True:
+            data, _, flags, _ = self._socket.recvmsg(LARGEST)
+            if flags & socket.MSG_TRUNC:
+                raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+            for offset, kind, flags in self._messages(data):
+                interrupted |= bool(flags & DUMP_INTERRUPTED)
+                if kind in (ERROR, DONE):
+                    _raise_for(data, offset)
+                    if interrupted:
+                        raise Interrupted
+                    return
+                answer = decoder(data, offset=offset)
+                answer.decode()
+                yield answer
+
+    def _messages(self, data: bytes) -> Iterator[tuple[int, int, int]]:
+        """Offset, type and flags of each message that answers the last request; others may be left of a failed one."""
+        offset = 0
+        while offset + HEADER.size <= len(data):
+            length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+            if sequence == self._sequence:
+                yield offset, kind, flags
+            offset += max(length + 3 & ~3, HEADER.size)
+
+
+class Attributes:
+    """The attributes of a message by name, each decoded when it is asked for."""
+
+    def __init__(self, slots: Iterable[Any]) -> None:
+        self._slots = {slot.name: slot for slot in slots}
+
+    @classmethod
+    def of(cls, message: Any) -> Self:
+        """Those of a message, or of an attribute; a driver that pyroute2 does not know has mere bytes, and none."""
+        return cls(message["attrs"] if hasattr(message, "keys") else ())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of the attribute, or `default` where the message has none of that name."""
+        slot = self._slots.get(name)
+        return default if slot is None else slot.value
+
+    def within(self, name: str) -> Attributes:
+        """The attributes inside an attribute."""
+        return Attributes.of(self.get(name))
+
+
+def message(kind: type, *attributes: tuple[str, Any], **fields: Any) -> Any:
+    """A message of one of pyroute2's classes."""
+    made = kind()
+    made.update(fields)
+    made["attrs"] = list(attributes)
+    return made
+
+
+def nested(*attributes: tuple[str, Any]) -> dict[str, Any]:
+    """The value of an attribute that has attributes inside."""
+    return {"attrs": list(attributes)}
+
+
+def _raise_for(data: bytes, offset: int) -> None:
+    """Raise what the end of an answer says; that of a list may say nothing."""
+    if offset + HEADER.size + STATUS.size <= len(data):
+        (status,) = STATUS.unpack_from(data, offset + HEADER.size)
+        if status < 0:
+            raise OSError(-status, os.strerror(-status))
