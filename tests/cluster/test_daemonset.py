@@ -57,7 +57,7 @@ def test_what_the_agent_wrote_stays_when_it_ends_and_pods_come_and_go_without_it
     cluster = deployed.cluster
     before = files(deployed)
 
-    cluster.kubectl("patch", *DAEMONSET, "--patch", json.dumps(NOWHERE))
+    cluster.delete(*DAEMONSET)
     eventually(lambda: not cluster.get("pods", "--namespace", "kube-system")["items"])
 
     assert files(deployed) == before
@@ -126,7 +126,6 @@ def test_uninstalling_gives_the_node_back_to_the_primary(agent: Agent):
     clear(cluster)
 
 
-NOWHERE = {"spec": {"template": {"spec": {"nodeSelector": {"plexus.test/nowhere": "yes"}}}}}
 RESTARTS = (
     lambda deployed: restart_api(deployed.cluster),
     lambda deployed: deployed.cluster.node.containerd.restart("KILL"),
