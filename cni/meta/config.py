@@ -62,6 +62,9 @@ class MetaConf(Model):
     external: Many[str] = ()
     """Built-in plugin types that are executed all the same."""
 
+    parallel: bool = True
+    """Whether definitions are looked up, and executed plugins of additional networks run, at the same time."""
+
     create_bridge: bool = True
     """Whether bridges are made where they are missing, by networks that do not say so themselves."""
 
@@ -157,7 +160,7 @@ def parse_for_delete(request: Request) -> MetaConf:
     Raises InvalidConfiguration for a wrong `cniDir`: elsewhere DEL would find no record, and succeed.
     """
     readable = {"cniDir": document.lookup(request.conf, "cniDir")}
-    for key in ("binDir", "manifests", "external"):
+    for key in ("binDir", "manifests", "external", "parallel"):
         value = document.lookup(request.conf, key)
         with contextlib.suppress(InvalidConfiguration):
             model.parse(MetaConf, {key: value}, key)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cni.meta import device_info, served
+import threading
+
+from cni.meta import device_info, served, stages
 from cni.plugin import chain
 from cni.plugin.chain import Attachment, Host
 from cni.plugin.ledger import Entry, Ledger, Record
@@ -14,18 +16,27 @@ from cni.spec.result import Result
 
 
 class Container:
-    """The record of one ADD, kept true while its attachments come and go."""
+    """The record of one ADD, kept true while its attachments come and go, in threads too."""
 
-    def __init__(self, record: Record, ledger: Ledger, host: Host) -> None:
+    def __init__(self, record: Record, ledger: Ledger, host: Host, *, parallel: bool = True) -> None:
         self.record = record
         self.ledger = ledger
         self.host = host
+        self.stages = stages.split([_find_conf(entry) for entry in record.entries], host, parallel=parallel)
+        """What of it is made at the same time: places in the record's list of entries."""
+
         self.begun: set[str] = set()
         """The interfaces whose ADD was begun here."""
 
+        self._written: Record | None = None
+        self._changing = threading.Lock()
+
     def remember(self) -> None:
-        """Write the record. Raises IOFailure."""
-        self.ledger.write(self.record)
+        """Write the record, unless the ledger says the same. Raises IOFailure."""
+        with self._changing:
+            if self.record is not self._written:
+                self.ledger.write(self.record, first=self._written is None)
+                self._written = self.record
 
     def validate(self) -> None:
         """Raise the CNIError of an ADD that cannot even begin: a bad name, or a plugin that is not there."""
@@ -40,6 +51,7 @@ class Container:
 
         Raises CNIError, told with its place, the failing plugin's or our own.
         """
+        self._remember_around(entry)
         self.begun.add(entry.ifname)
         try:
             device_info.place(entry, self.record.container_id, described)
@@ -51,10 +63,11 @@ class Container:
 
     def attached(self, entry: Entry, result: Result) -> None:
         """Remember the result of an ADD. Raises IOFailure."""
-        index = [known.ifname for known in self.record.entries].index(entry.ifname)
         info = device_info.find(entry, self.record.container_id)
-        self.record = self.record.with_entry(index, entry.attached(result, info))
-        self.remember()
+        with self._changing:
+            index = [known.ifname for known in self.record.entries].index(entry.ifname)
+            self.record = self.record.with_entry(index, entry.attached(result, info))
+        self._remember_around(entry)
 
     def check(self) -> None:
         """CHECK every attachment whose plugins have the verb. Raises the first CNIError, told with its place."""
@@ -74,7 +87,9 @@ class Container:
             device_info.remove(entry, self.record.container_id)
         except CNIError as error:
             raise self._told(error, entry) from error
-        self.record = self.record.with_entries(tuple(kept for kept in self.record.entries if kept.ifname != ifname))
+        with self._changing:
+            entries = tuple(kept for kept in self.record.entries if kept.ifname != ifname)
+            self.record = self.record.with_entries(entries)
 
     def detach_all(self) -> None:
         """Detach newest first, whatever fails; what could not be detached stays recorded.
@@ -82,9 +97,11 @@ class Container:
         Raises one CNIError naming each failure.
         """
         teardown = Teardown()
-        for entry in reversed(self.record.entries):
-            with teardown.step():
-                self.detach(entry.ifname)
+        ifnames = [entry.ifname for entry in self.record.entries]
+        for stage in reversed(self.stages):
+            newest_first = [lane[::-1] for lane in stage[::-1]]
+            failures = stages.run(newest_first, lambda place: self.detach(ifnames[place]), despite_failures=True)
+            teardown.failures += reversed(failures.values())
         with teardown.step():
             self.settle()
         teardown.finish(f'could not detach container "{self.record.container_id}" from all of its networks')
@@ -102,6 +119,15 @@ class Container:
         else:
             self.ledger.remove(self.record.container_id, self.record.ifname)
 
+    def _remember_around(self, entry: Entry) -> None:
+        """Write what is known by now, before and after a plugin is executed: it may take long, and not come back.
+
+        Built-in plugins need no results to undo what they did.
+        """
+        conf = _find_conf(entry)
+        if conf is None or not chain.is_built_in(conf, self.host):
+            self.remember()
+
     def _attachment(self, entry: Entry) -> Attachment:
         return Attachment(
             container_id=self.record.container_id,
@@ -114,6 +140,13 @@ class Container:
     def _told(self, error: CNIError, entry: Entry) -> CNIError:
         pod = f'pod "{self.record.pod}", ' if self.record.pod else ""
         return error.within(f'{pod}network "{entry.network}", interface "{entry.ifname}"')
+
+
+def _find_conf(entry: Entry) -> NetConfList | None:
+    try:
+        return _conf(entry)
+    except CNIError:
+        return None
 
 
 def _conf(entry: Entry) -> NetConfList:

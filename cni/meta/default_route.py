@@ -29,6 +29,11 @@ def apply(sandbox: str, wanted: Planned, planned: list[Planned], result: Result)
     return result
 
 
+def is_asked(wanted: Planned) -> bool:
+    """Whether the pod has said who is to have a default route."""
+    return wanted.selection is not None and wanted.selection.default_route is not None
+
+
 def _claims(wanted: Planned, family: int) -> bool:
     """Whether the attachment is to have the default route of the family: it names a gateway, or gives an empty list."""
     asked = wanted.selection.default_route if wanted.selection else None

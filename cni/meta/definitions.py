@@ -28,8 +28,9 @@ Answer = Future[NetworkAttachmentDefinition | None]
 class Definitions:
     """What a source knows of definitions, remembered; in a `with` block, at whose end nobody is asked any more."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, parallel: bool = True) -> None:
         self.source = source
+        self.at_once = source.questions_at_once if parallel else 1
         self._answers: dict[Key, Answer] = {}
         self._questions: deque[Key] = deque()
         self._threads: futures.Executor | None = None
@@ -49,7 +50,7 @@ class Definitions:
     def expect(self, keys: Iterable[Key]) -> None:
         """Begin to ask for all of them, where the source says that this helps; what it answers is told later."""
         wanted = list(dict.fromkeys(keys))
-        at_once = min(self.source.questions_at_once, len(wanted))
+        at_once = min(self.at_once, len(wanted))
         if at_once < 2:
             return
         self._answers = {key: Future() for key in wanted}

@@ -51,7 +51,7 @@ def plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, 
 
 
 def _plan(conf: MetaConf, request: Request, identity: Identity, pod: Pod | None, source: Source) -> list[Planned]:
-    with Definitions(source) as definitions:
+    with Definitions(source, parallel=conf.parallel) as definitions:
         wanted = [*_wanted(conf, pod, definitions), *map(Wanted, Networks(conf, source).auxiliary())]
     ifnames = _ifnames(wanted, request.ifname)
     _check_default_routes(wanted)

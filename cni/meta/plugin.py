@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
@@ -11,13 +12,14 @@ from cni.kube.manifests import Manifests
 from cni.kube.objects import Pod
 from cni.kube.source import Source
 from cni.linux import netns
-from cni.meta import config, default_route, events, garbage, identity, inherited, network_status, readiness
+from cni.meta import config, default_route, events, garbage, identity, inherited, network_status, readiness, stages
 from cni.meta.config import MetaConf
 from cni.meta.container import Container
 from cni.meta.identity import Identity
 from cni.meta.inherited import Inheritance
 from cni.meta.networks import Networks
 from cni.meta.plan import Planned, plan
+from cni.meta.stages import Stage
 from cni.plugin import chain, ledger
 from cni.plugin.chain import Host
 from cni.plugin.ledger import DamagedRecord, Ledger, Record
@@ -58,14 +60,34 @@ def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None
     with Rollback() as rollback:
         container.remember()
         rollback.on_failure(container.abandon)
-        for wanted in planned:
-            rollback.on_failure(container.detach, wanted.entry.ifname)
-            result = container.attach(wanted.entry, wanted.described)
-            container.attached(wanted.entry, default_route.apply(request.netns, wanted, planned, result))
+        for stage in container.stages:
+            _attach_stage(stage, container, planned, rollback)
+        container.remember()
         if pod is not None:
             source.publish(pod, network_status.build(container.record))
         rollback.commit()
     return container.record
+
+
+def _attach_stage(stage: Stage, container: Container, planned: list[Planned], rollback: Rollback) -> None:
+    """Make the attachments of one stage. Raises the first CNIError in the pod's order, when none runs any more."""
+
+    def attach(place: int) -> None:
+        wanted = planned[place]
+        result = container.attach(wanted.entry, wanted.described)
+        true = default_route.apply(container.record.netns, wanted, planned, result)
+        container.attached(wanted.entry, true)
+
+    try:
+        failures = list(stages.run(stage, attach).values())
+    finally:
+        for place in sorted(itertools.chain(*stage)):
+            if planned[place].entry.ifname in container.begun:
+                rollback.on_failure(container.detach, planned[place].entry.ifname)
+    for besides in failures[1:]:
+        log.warning("another network failed at the same time: %s", besides)
+    for first in failures[:1]:
+        raise first
 
 
 def delete(request: Request) -> None:
@@ -140,7 +162,7 @@ def _undo(record: Record, records: Ledger, conf: MetaConf, request: Request) -> 
         if record.pod:
             _source(conf, request).withdraw(record.pod_namespace, record.pod_name, network_status.build(record))
     with teardown.step():
-        Container(record, records, _host(conf, request, record.path)).detach_all()
+        Container(record, records, _host(conf, request, record.path), parallel=conf.parallel).detach_all()
     teardown.finish(f'could not delete container "{record.container_id}"')
 
 
@@ -191,7 +213,9 @@ def _new_container(conf: MetaConf, request: Request, who: Identity, planned: lis
         path=host.path,
         entries=tuple(wanted.entry for wanted in planned),
     )
-    return Container(record, records, host)
+    # With a default route of the pod's choice, the one that a plugin made must go before the next makes its own.
+    asks_route = any(default_route.is_asked(wanted) for wanted in planned)
+    return Container(record, records, host, parallel=conf.parallel and not asks_route)
 
 
 def _host(conf: MetaConf, request: Request, recorded_path: tuple[str, ...] = ()) -> Host:
@@ -267,7 +291,7 @@ def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) ->
     conf = config.parse(request)
     who = identity.parse(request.args)
     record, unknown = _planned_record(request, who)
-    Container(record, records, _host(conf, request)).detach_all()
+    Container(record, records, _host(conf, request), parallel=conf.parallel).detach_all()
     if who.is_pod and who.full_name not in {other.pod for other in records.records()}:
         _source(conf, request).withdraw(who.namespace, who.name)
     if unknown:

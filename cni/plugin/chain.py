@@ -97,9 +97,14 @@ def check(network: NetConfList, attachment: Attachment, host: Host, result: Resu
         host.call(plugin_type(plugin), request.replace(command="CHECK"))
 
 
+def is_built_in(network: NetConfList, host: Host) -> bool:
+    """Whether nothing has to be executed for the network."""
+    return all(invoke.is_all_built_in(plugin, host.external) for plugin in network.plugins)
+
+
 def with_every_verb(network: NetConfList, host: Host) -> NetConfList:
     """The network in the newest version, where all of it is built in: its own says only what others understand."""
-    if all(invoke.is_all_built_in(plugin, host.external) for plugin in network.plugins):
+    if is_built_in(network, host):
         return replace(network, cni_version=versions.CURRENT)
     return network
 

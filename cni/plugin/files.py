@@ -28,9 +28,13 @@ def ensure_directory(path: str, mode: int = 0o700) -> None:
     change(f'create the directory "{path}"', os.makedirs, path, mode, exist_ok=True)
 
 
-def replace(path: str, content: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
-    """Write `path` anew: temporary file, fsync (where it must outlive a power failure), rename. Raises IOFailure."""
-    change(f'write "{path}"', _replace, path, content, mode, durable)
+def replace(path: str, content: bytes, mode: int = 0o600, *, durable: bool = True, lasting: bool | None = None) -> None:
+    """Write `path` anew: temporary file, fsync (where it must outlive a power failure), rename. Raises IOFailure.
+
+    `lasting` is false where the old content will do after a power failure, as long as it is whole.
+    """
+    lasting = durable if lasting is None else lasting
+    change(f'write "{path}"', _replace, path, content, mode, durable, lasting)
 
 
 def create(path: str, content: bytes, mode: int = 0o600) -> bool:
@@ -58,14 +62,14 @@ def write(descriptor: int, content: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _replace(path: str, content: bytes, mode: int, durable: bool) -> None:
+def _replace(path: str, content: bytes, mode: int, durable: bool, lasting: bool) -> None:
     temporary = _write_temporary(path, content, mode, durable)
     try:
         os.rename(temporary, path)
     except OSError:
         os.unlink(temporary)
         raise
-    if durable:
+    if lasting:
         _sync_directory(path)
 
 

@@ -1,4 +1,6 @@
-"""What was attached to each container: one record, written before the first delegate runs and after each step.
+"""What was attached to each container: one record, written before the first delegate runs.
+
+It is written again around each delegate that is executed, and at the end.
 
 DEL, CHECK and GC replay the record; they need neither the API, nor the pod, nor its networks' definitions to exist
 still. A record belongs to one call of the runtime, (container ID, CNI_IFNAME), as everything in CNI does; it is the
@@ -113,11 +115,15 @@ class Ledger:
     def __init__(self, directory: str) -> None:
         self.directory = directory
 
-    def write(self, record: Record) -> None:
-        """Make `record` the container's, durably. Raises IOFailure."""
-        files.ensure_directory(self.directory)
+    def write(self, record: Record, *, first: bool = True) -> None:
+        """Make `record` the container's; what is there after a power failure is it, or what was there before.
+
+        After the `first`, which must not be lost, no time is spent on the directory. Raises IOFailure.
+        """
+        if first:
+            files.ensure_directory(self.directory)
         text = json.dumps({"format": FORMAT} | asdict(record))  # ASCII: a path that is not UTF-8 comes back as it was
-        files.replace(self._path(record.container_id, record.ifname), text.encode())
+        files.replace(self._path(record.container_id, record.ifname), text.encode(), lasting=first)
 
     def find(self, container_id: str, ifname: str) -> Record | None:
         """The record of one ADD, if there is one. Raises DamagedRecord, IOFailure."""

@@ -106,6 +106,7 @@ class Player:
             "type": "plexus",
             "binDir": str(self.plugins.directory),
             "cniDir": str(self.state),
+            "parallel": False,  # as in Multus
             **(source if self.api else {"manifests": str(self.directory / "manifests")}),
         }
         return own | self.given["conf"] if "conf" in self.given else own

@@ -68,6 +68,7 @@ class Life:
             "cniDir": str(self.directory / "state"),
             "manifests": str(self.directory / "manifests"),
             "external": ["bridge"],
+            "parallel": False,  # as in Multus
         }
         environ = {
             "CNI_COMMAND": call["command"],

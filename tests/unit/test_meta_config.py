@@ -37,6 +37,7 @@ TAKES = {
     "readinessindicatorfile": ("text",),
     "readinessTimeout": ("number", "fraction"),
     "auxiliaryCNIChainName": ("text",),
+    "parallel": ("boolean",),
     "retryDeleteOnError": ("boolean",),
     "logFile": ("text",),
     "logLevel": ("text",),
