@@ -14,17 +14,15 @@ from typing import Any
 import executables
 from comparison import reference
 
-from measuring.places import MULTUS, ROOT
+from measuring.places import MULTUS, PACKAGES, ROOT
 
 
 def gather() -> dict[str, Any]:
-    """All of it, as it is now."""
+    """Of the machine and of all versions but ours."""
     return {
-        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "kernel": platform.release(),
         "processors": f"{os.cpu_count()} of {_processor()}",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
-        "plexus": _commit(),
         "python": platform.python_version(),
         "reference plugins": reference.NEW,
         "multus": MULTUS.removeprefix("v"),
@@ -34,13 +32,14 @@ def gather() -> dict[str, Any]:
         "containerd": _version("containerd", "--version"),
         "nft": _version("nft", "--version"),
         "iptables": _version("iptables", "--version"),
-        "load": {"begin": load()},
+        "workloads": {},
     }
 
 
-def load() -> float:
-    """How many processes want a processor, as the mean of the last minute."""
-    return round(os.getloadavg()[0], 2)
+def begin(commit: str, *, quick: bool) -> dict[str, Any]:
+    """Of a workload that begins; the load is how many processes wanted a processor in the last minute."""
+    date = dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return {"date": date, "plexus": _commit(commit), "load": round(os.getloadavg()[0], 1), "quick": quick}
 
 
 def _processor() -> str:
@@ -48,15 +47,13 @@ def _processor() -> str:
     return found[1] if found else platform.machine()
 
 
-def _commit() -> str:
+def _commit(commit: str) -> str:
     git = ["git", "-C", str(ROOT), "-c", "safe.directory=*"]
-    told = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "cni", "ipam", "delegates"], capture_output=True, text=True, check=False
-    )
-    return f"{told or 'no commit'}{' with changes' if changed.stdout else ''}"
+    asked = [*git, "rev-parse", "--short", commit or "HEAD"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    status = [*git, "status", "--porcelain", *PACKAGES]
+    changed = not commit and subprocess.run(status, capture_output=True, text=True, check=False).stdout
+    return f"{told or 'of no commit'}{' with changes' if changed else ''}"
 
 
 def _version(*words: str) -> str:

@@ -153,7 +153,9 @@ class _Watch:
     @contextlib.contextmanager
     def running(self) -> Iterator[_Watch]:
         """See them for the block."""
-        words = self.cluster.host.command(*self.cluster.command("get", "pods", "--watch", "-o", READY))
+        # What enters the node's namespaces is killed, and what it has started there has to go with it.
+        watching = ["setpriv", "--pdeathsig", "KILL", *self.cluster.command("get", "pods", "--watch", "-o", READY)]
+        words = self.cluster.host.command(*watching)
         with subprocess.Popen(words, env=ENVIRON, stdout=subprocess.PIPE, text=True) as process:
             reader = threading.Thread(target=self._read, args=(process,))
             reader.start()

@@ -6,7 +6,10 @@ from measuring import svg, table
 from measuring.catalogue import WORKLOADS
 from measuring.goals import GOALS, Found, Goal
 from measuring.samples import Results
+from measuring.single import SERVED
 
+BUSY = 2.5
+"""The load average from which on others have worked, too: a workload makes some load itself."""
 PLOTS = {
     "nads.svg": ("c", "ADD", "ADD of a pod, by its NADs", "NADs"),
     "leases.svg": ("d", "ADD+DEL", "host-local ADD and DEL, by the leases there are", "leases"),
@@ -57,21 +60,32 @@ def plots(results: Results) -> dict[str, str]:
 
 def _about(results: Results) -> list[str]:
     about = results.about
-    loads = ", ".join(f"{name} {load}" for name, load in about["load"].items())
     versions = ", ".join(
         f"{name} {about[name]}" for name in ("reference plugins", "multus", "kubernetes", "etcd", "containerd")
     )
     lines = [
-        f"- {about['date']}, plexus {about['plexus']}{', few rounds (`--quick`)' if about['quick'] else ''}",
         f"- {about['processors']}, {about['memory']}, Linux {about['kernel']}",
         f"- Python {about['python']}, {versions}, nft {about['nft']}, iptables {about['iptables']}",
-        f"- load average when each workload began: {loads}",
+        "",
+        "| workload | when | plexus | load average as it began | rounds |",
+        "|---|---|---|---|---|",
+        *(_begun(results, letter) for letter in about["workloads"]),
+        "",
     ]
-    if max(about["load"].values()) > 1:
-        lines.append(
-            "- **the machine was busy with something else**: times are longer than they need be, and ratios noisier"
-        )
-    return [*lines, ""]
+    if max(done["load"] for done in about["workloads"].values()) > BUSY:
+        lines += [
+            "**The machine was busy with something else**: times are longer than need be, and ratios noisier.",
+            "",
+        ]
+    return lines
+
+
+def _begun(results: Results, letter: str) -> str:
+    done = results.about["workloads"][letter]
+    rounds = sorted({len(sample.values) for sample in results.of(letter) if sample.contender == SERVED})
+    told = " to ".join(str(number) for number in dict.fromkeys((rounds[0], rounds[-1]))) if rounds else "-"
+    few = " (`--quick`)" if done["quick"] else ""
+    return f"| ({letter}) | {done['date']} | {done['plexus']} | {done['load']} | {told}{few} |"
 
 
 def _goals(results: Results) -> list[str]:

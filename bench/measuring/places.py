@@ -50,17 +50,28 @@ class Places:
         return cls(**json.loads(text))
 
 
-def prepare(directory: Path) -> Places:
+def prepare(directory: Path, commit: str = "") -> Places:
     """Copy our code, which others may be changing, with launchers; find the reference. Raises Unavailable."""
     source = directory / "source"
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    _copy(source, commit)
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(source)], check=True, timeout=300)
     found = reference.find(reference.NEW)
     if not found.directory:
         raise Unavailable(found.reason)
     alone, served = (_launchers(directory / name, source) for name in ("alone", "served"))
     return Places(str(directory), str(alone), str(served), str(found.directory))
+
+
+def _copy(source: Path, commit: str) -> None:
+    """Copy our packages, as they are in the checkout or were committed."""
+    source.mkdir()
+    if commit:
+        git = ["git", "-C", str(ROOT), "-c", "safe.directory=*", "archive", commit, *PACKAGES]
+        packed = subprocess.run(git, check=True, capture_output=True, timeout=60).stdout
+        subprocess.run(["tar", "--extract", "--directory", str(source)], input=packed, check=True, timeout=60)
+        return
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _launchers(directory: Path, source: Path) -> Path:

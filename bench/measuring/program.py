@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -35,8 +36,9 @@ def main() -> None:
         return
     if os.geteuid() != 0:
         sys.exit("bench/run needs root, for namespaces")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench/run: stopped"))  # and everything is tidied up
     try:
-        results = _run(options.letters or list(WORKLOADS), quick=options.quick, keep=options.keep, path=options.results)
+        results = _run(options)
     except Unavailable as error:
         sys.exit(f"bench/run: {error}")
     if options.page:
@@ -53,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("letters", metavar="LETTER", nargs="*", help="which workloads to do (default all)")
     parser.add_argument("--quick", action="store_true", help="few rounds, and small bursts")
+    parser.add_argument("--commit", metavar="COMMIT", default="", help="compare what was committed, not what is here")
     parser.add_argument("--keep", action="store_true", help="keep the results of the workloads that are not done")
     parser.add_argument("--page", action="store_true", help="write docs/benchmarks.md and its plots, too")
     parser.add_argument("--render", action="store_true", help="only write these, from the results that are there")
@@ -63,16 +66,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(letters: list[str], *, quick: bool, keep: bool, path: Path) -> Results:
+def _run(options: argparse.Namespace) -> Results:
+    letters, path, quick = options.letters or list(WORKLOADS), options.results, options.quick
     if unknown := sorted(set(letters) - set(WORKLOADS)):
         sys.exit(f"bench/run: there is no workload {', '.join(unknown)}, only {', '.join(WORKLOADS)}")
-    results = Results(facts.gather() | {"quick": quick})
-    older = _load(path) if keep and path.exists() else results
+    results = Results(facts.gather())
+    older = _load(path) if options.keep and path.exists() else results
     with tempfile.TemporaryDirectory(prefix="plexus-bench") as directory:
-        found = places.prepare(Path(directory))
+        found = places.prepare(Path(directory), options.commit)
         for letter in letters:
             print(f"({letter}) {WORKLOADS[letter].title}", file=sys.stderr, flush=True)  # noqa: T201
-            results.about["load"][letter] = facts.load()
+            results.about["workloads"][letter] = facts.begin(options.commit, quick=quick)
             samples = stages.run(letter, found, quick=quick)
             results = replace(results, samples=(*results.samples, *samples))
             print("\n".join(table.of(results, letter)), flush=True)  # noqa: T201

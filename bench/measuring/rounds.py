@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from measuring.samples import Sample
 
 Turn = Callable[[int], dict[str, float]]
-"""Does the work in the round of a number, and tells what each measure was."""
+"""Does the work in the round of a number, and tells what each measure was; nothing where it sat the round out."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,9 @@ class Results:
         """These results, with the workloads of newer ones in place of the same here."""
         again = {sample.workload for sample in newer.samples}
         kept = [sample for sample in self.samples if sample.workload not in again]
-        return Results(newer.about, tuple(sorted([*kept, *newer.samples], key=lambda sample: sample.workload)))
+        done = {"workloads": dict(sorted((self.about["workloads"] | newer.about["workloads"]).items()))}
+        samples = sorted([*kept, *newer.samples], key=lambda sample: sample.workload)
+        return Results(newer.about | done, tuple(samples))
 
 
 def read(samples: Iterable[dict[str, Any]]) -> tuple[Sample, ...]:

@@ -10,11 +10,14 @@ from measuring.rounds import Pace, interleave
 from measuring.samples import Ratio, Results, Sample
 from measuring.single import ALONE, REFERENCE, SERVED
 
+
+def begun(load):
+    return {"date": "2026-01-02 03:04 UTC", "plexus": "abc", "load": load, "quick": True}
+
+
 ABOUT = {
-    "date": "2026-01-02 03:04 UTC",
-    "quick": False,
-    "load": {"begin": 0.1, "c": 0.2},
-    **dict.fromkeys(("plexus", "processors", "memory", "kernel", "python", "reference plugins", "multus"), "x"),
+    "workloads": {"c": begun(0.2)},
+    **dict.fromkeys(("processors", "memory", "kernel", "python", "reference plugins", "multus"), "x"),
     **dict.fromkeys(("kubernetes", "etcd", "containerd", "nft", "iptables"), "x"),
 }
 
@@ -74,8 +77,8 @@ def test_the_page_says_of_which_goals_another_run_may_tell_otherwise():
 
 @pytest.mark.parametrize(("load", "told"), [(0.4, False), (5.0, True)])
 def test_the_page_says_when_the_machine_was_busy(load, told):
-    text = page.render(results(sample(SERVED, "ADD", 1), load={"begin": load}))
-    assert ("the machine was busy" in text) is told
+    text = page.render(results(sample(SERVED, "ADD", 1), workloads={"c": begun(load)}))
+    assert ("The machine was busy" in text) is told
 
 
 def test_of_several_peers_the_best_is_the_goals():
@@ -149,3 +152,8 @@ def test_every_round_begins_with_another_and_the_first_one_does_not_count(capsys
 def test_rounds_end_when_their_time_is_over_but_there_are_some(capsys):
     found = interleave("c", "3", {"x": lambda _: {"ADD": 1.0}}, Pace(rounds=50, seconds=0, least=3))
     assert [len(sample.values) for sample in found] == [3]
+
+
+def test_the_page_says_when_each_workload_was_done_and_how_often():
+    text = page.render(results(sample(SERVED, "ADD", 1, 2, 3)))
+    assert "| (c) | 2026-01-02 03:04 UTC | abc | 0.2 | 3 (`--quick`) |" in text
