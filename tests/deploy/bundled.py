@@ -98,10 +98,10 @@ class BareHost:
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    def launch(self, name: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    def launch(self, name: str, stdin: str = "", *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Execute a launcher as the runtime of this host would."""
         inside = ["unshare", "--mount", "sh", "-c", ENTER, str(self.root)]
-        return self.host.call(*inside, f"/opt/cni/bin/{name}", stdin=stdin, environ=environ)
+        return self.host.call(*inside, f"/opt/cni/bin/{name}", *words, stdin=stdin, environ=environ)
 
 
 def make_root(root: Path) -> Path:

@@ -129,6 +129,7 @@ def test_status_says_what_is_installed_and_fails_until_the_runtime_uses_it(bare)
     bare.run_node("install")
     said = bare.run_node("status")
     assert "00-plexus.conflist, with 10-net.conflist in it" in said
+    assert bare.launch("plexus", "", "node", "status").stdout == said  # and so it does on the host itself
     (bare.bin_dir / "plexus-bridge").unlink()
     done = subprocess.run(bare.node("status"), env={}, capture_output=True, text=True, check=False)
     assert done.returncode == 1
