@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cni.linux import kernel, netlink, program
+from cni.linux import kernel, messages, netlink, program
 from cni.spec.errors import KernelFailure
 
 Command = Mapping[str, Any]
@@ -134,10 +134,10 @@ def _look_up(kernel_socket: netlink.Socket, chain: Chain) -> None:
 
 
 def _message(chain: Chain) -> Any:
-    from pyroute2.netlink.nfnetlink.nftsocket import nft_chain_msg  # 120 ms, unless links were looked at before
-
     named = (("NFTA_CHAIN_TABLE", chain.table), ("NFTA_CHAIN_NAME", chain.name))
-    return netlink.message(nft_chain_msg, *named, nfgen_family=FAMILIES[chain.family])
+    return netlink.message(
+        messages.load("nfnetlink.nftsocket").nft_chain_msg, *named, nfgen_family=FAMILIES[chain.family]
+    )
 
 
 def _run(what: str, commands: Sequence[Command]) -> list[dict[str, Any]]:

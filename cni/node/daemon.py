@@ -11,6 +11,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cni.linux import messages
 from cni.node import launcher, listener, systemd
 from cni.node.reception import Reception
 from cni.plugin import invoke, log
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 IMPORTED_LATER = ("cni.linux.links", "cni.linux.nft", "cni.spec.convert", "ipam.allocator", "ipam.config")
 """What plugins import when they are called."""
-LIBRARIES = ("pyroute2", "pyroute2.netlink.nfnetlink.nftsocket", "filelock", "subprocess")
+LIBRARIES = ("filelock", "subprocess")
 FILES = 8192
 """Descriptors that may be open: two for each who waits, some for each who is served."""
 
@@ -58,6 +59,7 @@ def load() -> None:
     """Import everything that a request may need."""
     for module in (*invoke.BUILT_IN.values(), *invoke.META.values(), *IMPORTED_LATER, *LIBRARIES):
         importlib.import_module(module)
+    messages.load_all()
     gc.collect()
     gc.freeze()  # what is loaded now stays: nobody need look through it again
 

@@ -81,3 +81,35 @@ def added_by_the_environment() -> set[str]:
         [sys.executable, "-I", "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
     return {name.partition(".")[0] for name in process.stdout.split()}
+
+
+LOAD = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from cni.linux import messages
+{before}
+messages.load_all()
+message = messages.load("rtnl.ifinfmsg").ifinfmsg()
+from pyroute2.netlink.exceptions import NetlinkError
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def loaded(before: str = "") -> set[str]:
+    """What is there when all messages have been imported."""
+    words = [sys.executable, "-I", "-c", LOAD.format(before=before), str(ROOT)]
+    return set(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
+
+
+def test_messages_come_without_the_rest_of_pyroute2():
+    parts = {name.split(".")[1] for name in loaded() if name.startswith("pyroute2.")}
+    assert not parts & {"ndb", "ipdb", "iproute", "ethtool", "nslink"}
+
+
+def test_messages_are_found_in_a_version_of_pyroute2_that_wants_to_be_imported_whole():
+    broken = "import types; messages._bare = lambda: types.ModuleType('pyroute2')"
+    assert "pyroute2.ndb.main" in loaded(broken)
+
+
+def test_messages_are_found_where_pyroute2_is_there_already():
+    assert "pyroute2.ndb.main" in loaded("import pyroute2")
