@@ -8,14 +8,20 @@ import pytest
 from comparison import columns, reference
 
 OLD, NEW = reference.OLD, reference.NEW
+DAEMON_WANTED = os.environ.get("PLEXUS_TESTS_DAEMON") == "1"
+"""Whether the launchers on a host of their own are to have a daemon there, and to depend on it."""
+with_launchers: list[Path] = []
+"""The directories so far that have launchers of ours."""
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
-def launchers(directory: Path) -> Path:
-    """A directory of ours, below the one given."""
+def launchers(directory: Path, *, on_a_host: bool = True) -> Path:
+    """A directory of ours, below the one given; used on a host of its own, or on the machine itself."""
     made = directory / "bin"
     made.mkdir()
-    return columns.install(made)
+    if on_a_host:
+        with_launchers.append(made)
+    return columns.install(made, columns.DEPENDENT if DAEMON_WANTED and on_a_host else "")
 
 
 def reference_plugins(version: str, *needed: str) -> Path:

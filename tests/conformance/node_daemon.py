@@ -11,14 +11,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
 """Seconds; the machine may be busy with other tests."""
 NURSERY = """
-import json, logging, os, signal, sys
+import ctypes, json, os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from cni.linux import netns
 from cni.node import daemon
 daemon.load()
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -27,8 +27,10 @@ for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
         os.dup2(os.open("/dev/null", os.O_RDWR), 1)
-        if told["netns"]:
-            netns._setns(netns.open_path(told["netns"]))
+        for descriptor in [os.open(path, os.O_RDONLY) for path in told["namespaces"]]:
+            ctypes.CDLL(None).setns(descriptor, 0)
+        if "--fork" in told and os.fork():
+            os._exit(0)
         daemon.run(daemon.Settings(socket=told["socket"]), {"NOTIFY_SOCKET": told["notify"]})
         os._exit(0)
     print(pid, flush=True)
@@ -126,13 +128,17 @@ class Nursery:
     @contextlib.contextmanager
     def daemon(self, path: Path, netns: str) -> Iterator[None]:
         """Have a daemon listen at `path`, in the namespace `netns` or, for "", in our own."""
-        pid = self._begin(path, netns)
+        pid = self._begin(path, [netns] if netns else [])
         try:
-            assert self.heard.recv(100) == b"READY=1"
             yield
         finally:
             os.kill(pid, signal.SIGTERM)
             assert self.heard.recv(100) == b"STOPPING=1"
+
+    def put(self, path: Path, host: int) -> None:
+        """Have a daemon listen at `path`, in all namespaces of the process `host`, for as long as that lives."""
+        spaces = [f"/proc/{host}/ns/{name}" for name in ("pid_for_children", "net", "mnt")]
+        self._begin(path, spaces, **{"--fork": True})  # a process does not enter a PID namespace, its children do
 
     def close(self) -> None:
         """End it; daemons that still run are not its own any more."""
@@ -142,7 +148,7 @@ class Nursery:
         self.heard.close()
         self.log.close()
 
-    def _begin(self, path: Path, netns: str) -> int:
+    def _begin(self, path: Path, namespaces: list[str], **more: Any) -> int:
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-c", NURSERY, str(ROOT)],
@@ -153,7 +159,9 @@ class Nursery:
             )
         assert self.process.stdin
         assert self.process.stdout
-        told = {"socket": str(path), "netns": netns, "notify": str(self.notify)}
+        told = {"socket": str(path), "namespaces": namespaces, "notify": str(self.notify), **more}
         self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        pid = int(self.process.stdout.readline())
+        assert self.heard.recv(100) == b"READY=1"
+        return pid

@@ -17,7 +17,7 @@ from typing import Any
 
 import node_daemon
 import pytest
-from installed import launchers
+from comparison import columns
 from node_daemon import Daemon
 from plugin_call import Answer, environment
 
@@ -26,7 +26,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the daemon serves roo
 
 @pytest.fixture
 def bin_dir(tmp_path: Path) -> Path:
-    return launchers(tmp_path)
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    return columns.install(directory)
 
 
 @pytest.fixture

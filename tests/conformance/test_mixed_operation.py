@@ -164,7 +164,7 @@ def test_ours_clears_away_what_the_reference_leaves_of_a_namespace_that_is_gone(
 
 
 def test_a_crowd_of_processes_of_both_shares_the_addresses_of_a_directory(tmp_path: Path):
-    makers = {"our": launchers(tmp_path), "their": reference_plugins(OLD, "host-local")}
+    makers = {"our": launchers(tmp_path, on_a_host=False), "their": reference_plugins(OLD, "host-local")}
     conf = json.dumps({"cniVersion": "1.0.0", "name": "net"} | bridge(tmp_path, "10.88.0.0/24"))
     waiting = {
         f"{name}-{number}": start(maker / "host-local", f"{name}-{number}")

@@ -1,18 +1,25 @@
 """A host of its own: network, mounts and processes are private, and all of it is gone when the block ends.
 
 Whatever writes to /run or /var/lib there (libcni's cache, the plugins' state, names of namespaces) writes to an empty
-tmpfs, so that nothing of the machine is seen or touched, and tests run in parallel.
+tmpfs, so that nothing of the machine is seen or touched, and tests run in parallel. With PLEXUS_TESTS_DAEMON=1 there
+is a node daemon on each for the launchers of a test.
 """
 
+import atexit
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from installed import PATH
+import installed
+from installed import DAEMON_WANTED, PATH
+from node_daemon import Nursery
 
 BEGIN = """
 mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && ip link set lo up && echo ready && exec sleep infinity
@@ -32,6 +39,35 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys
     print(connection.recv(100).decode(), end="")
 """
 TIMEOUT = 60
+
+
+class Daemons:
+    """One for each directory of launchers on each host, from the first command on that runs there."""
+
+    def __init__(self) -> None:
+        self._nursery: Nursery | None = None
+        self._there: set[tuple[int, Path]] = set()
+
+    def attend(self, host: int) -> None:
+        """Have them all on the host with this process."""
+        for directory in installed.with_launchers:
+            if (host, directory) not in self._there and directory.exists():
+                self._there.add((host, directory))
+                self._born().put(directory / "plexus.sock", host)
+
+    def _born(self) -> Nursery:
+        if self._nursery is None:
+            self._nursery = Nursery(Path(tempfile.mkdtemp(prefix="plexus-daemons-")))
+            atexit.register(self._end)
+        return self._nursery
+
+    def _end(self) -> None:
+        assert self._nursery
+        self._nursery.close()
+        shutil.rmtree(self._nursery.notify.parent)
+
+
+daemons = Daemons()
 
 
 @dataclass(frozen=True)
@@ -58,6 +94,8 @@ class Host:
         self, *words: str, stdin: str = "", environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         env = {"PATH": PATH} | dict(environ or {})
+        if DAEMON_WANTED:
+            daemons.attend(self.pid)
         return subprocess.run(
             self.command(*words), input=stdin, env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT
         )
