@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -86,11 +85,11 @@ def _run(options: argparse.Namespace) -> Results:
 
 def _save(results: Results, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results.to_json(), indent=1, ensure_ascii=False) + "\n")
+    path.write_text(results.to_json())
 
 
 def _load(path: Path) -> Results:
-    return Results.from_json(json.loads(path.read_text()))
+    return Results.from_json(path.read_text())
 
 
 def _render(results: Results, options: argparse.Namespace) -> None:

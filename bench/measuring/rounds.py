@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from measuring.samples import Sample
 
+DIGITS = 6
+"""Of what is measured: a microsecond is little."""
+
 Turn = Callable[[int], dict[str, float]]
 """Does the work in the round of a number, and tells what each measure was; nothing where it sat the round out."""
 
@@ -37,7 +40,7 @@ def interleave(workload: str, point: str, turns: Mapping[str, Turn], pace: Pace)
         first = number % len(names)
         for name in names[first:] + names[:first]:
             for measure, value in turns[name](number).items():
-                measured[name, measure].append(value)
+                measured[name, measure].append(round(value, DIGITS))
         done = number
     print(f"  {workload} {point}: {done} rounds, {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -60,13 +61,15 @@ class Results:
         """The samples of a workload, in the order in which they were taken."""
         return [sample for sample in self.samples if sample.workload == workload]
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {"about": self.about, "samples": [asdict(sample) for sample in self.samples]}
+    def to_json(self) -> str:
+        """All of it, one sample to a line."""
+        samples = ",\n".join(json.dumps(asdict(sample)) for sample in self.samples)
+        return f'{{"about": {json.dumps(self.about, indent=1)},\n"samples": [\n{samples}\n]}}\n'
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Results:
+    def from_json(cls, text: str) -> Results:
         """The opposite."""
+        data = json.loads(text)
         return cls(data["about"], read(data["samples"]))
 
     def replaced_by(self, newer: Results) -> Results:

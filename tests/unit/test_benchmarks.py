@@ -1,6 +1,5 @@
 """The page of the benchmarks: medians, ratios round by round, goals reached or not, and what was not measured."""
 
-import json
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -46,7 +45,7 @@ def test_a_ratio_of_one_round_has_no_spread():
 
 def test_results_are_read_as_they_were_written():
     written = results(sample(SERVED, "ADD", 0.1, 0.2))
-    assert Results.from_json(json.loads(json.dumps(written.to_json()))) == written
+    assert Results.from_json(written.to_json()) == written
 
 
 def test_newer_results_take_the_place_of_the_same_workload_alone():
