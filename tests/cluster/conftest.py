@@ -24,16 +24,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A control plane and a node."""
+def kubernetes() -> Path:
+    """The directory of Kubernetes' executables, where all that a cluster needs is there."""
     if os.geteuid() != 0:
         pytest.skip("a cluster needs root")
     tools(*NEEDED)
     try:
-        found = executables.find()
+        return executables.find()
     except executables.Unavailable as error:
         pytest.skip(str(error))
-    with clusters.running(tmp_path_factory.mktemp("cluster"), found) as made:
+
+
+@pytest.fixture(scope="session")
+def cluster(kubernetes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane and a node."""
+    with clusters.running(tmp_path_factory.mktemp("cluster"), kubernetes) as made:
         yield made
 
 

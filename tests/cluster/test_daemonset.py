@@ -7,7 +7,6 @@ from pathlib import Path
 
 import agent as agents
 import cluster as clusters
-import executables
 import pytest
 from agent import DAEMONSET, PRIMARY_NETWORK, Agent
 from cluster import Cluster, eventually
@@ -21,10 +20,10 @@ UNINSTALL = ROOT / "deploy" / "uninstall.yaml"
 
 
 @pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+def agent(kubernetes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
     """A cluster whose node has its primary network, before the DaemonSet comes."""
     directory = tmp_path_factory.mktemp("daemonset")
-    with clusters.running(directory, executables.find()) as cluster:
+    with clusters.running(directory, kubernetes) as cluster:
         place_others(cluster.node.bin_dir)
         made = Agent(cluster, agents.assemble(directory))
         made.write_primary()
