@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from cni.kube.objects import Devices, NetworkAttachmentDefinition, Pod
 from cni.plugin import files
 from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration, PluginUnavailable, TryAgainLater
+
+if TYPE_CHECKING:
+    import yaml
 
 SUFFIXES = (".yaml", ".yml", ".json")
 KINDS = ("Pod", "NetworkAttachmentDefinition")
 Key = tuple[str, str, str]
 """Kind, namespace, name."""
 Stamp = tuple[int, int, int]
-
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,12 @@ class Manifests:
 
 
 def _load(path: str) -> Manifest:
+    import yaml  # DEL only takes a network-status back, and reads no manifest
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         with open(path, "rb") as file:
-            documents = list(yaml.load_all(file, Loader))
+            documents = list(yaml.load_all(file, loader))
     except yaml.YAMLError as error:
         failure = DecodingFailure(f'could not read the manifest "{path}"', _where(error), id="PLX-MANIFEST-YAML")
         return Manifest(path, {}, failure)

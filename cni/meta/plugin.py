@@ -8,7 +8,6 @@ import os
 import socket
 from dataclasses import replace
 
-from cni.kube.manifests import Manifests
 from cni.kube.objects import Pod
 from cni.kube.source import Source
 from cni.linux import netns
@@ -170,6 +169,8 @@ def _source(conf: MetaConf, request: Request) -> Source:
     """The API where the configuration names it, or where we run in a cluster's own pod; else the manifests."""
     in_cluster = all(request.environ.get(name) for name in IN_CLUSTER) and "manifests" not in conf.model_fields_set
     if not conf.kubeconfig and not in_cluster:
+        from cni.kube.manifests import Manifests
+
         return Manifests(conf.manifests, conf.status_directory)
     from cni.kube.api import ApiServer
     from cni.kube.connection import Connection

@@ -18,9 +18,17 @@ from cni.plugin import invoke, log
 
 logger = logging.getLogger(__name__)
 
-IMPORTED_LATER = ("cni.linux.links", "cni.linux.nft", "cni.spec.convert", "ipam.allocator", "ipam.config")
+IMPORTED_LATER = (
+    "cni.kube.api",
+    "cni.kube.manifests",
+    "cni.linux.links",
+    "cni.linux.nft",
+    "cni.spec.convert",
+    "ipam.allocator",
+    "ipam.config",
+)
 """What plugins import when they are called."""
-LIBRARIES = ("filelock", "subprocess")
+LIBRARIES = ("concurrent.futures.thread", "filelock", "ssl", "subprocess", "urllib3", "yaml")
 FILES = 8192
 """Descriptors that may be open: two for each who waits, some for each who is served."""
 

@@ -1,11 +1,14 @@
 """What a call of a plugin may import: start-up is most of the time that a call without the daemon takes."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kube.api_server import Server, write_kubeconfig
 
 from cni.plugin import invoke
 
@@ -113,3 +116,59 @@ def test_messages_are_found_in_a_version_of_pyroute2_that_wants_to_be_imported_w
 
 def test_messages_are_found_where_pyroute2_is_there_already():
     assert "pyroute2.ndb.main" in loaded("import pyroute2")
+
+
+def modules_of_a_pod(folder: Path, verb: str, api: Server) -> set[str]:
+    """What a call of the meta plugin for a pod with three networks, whose plugins are executed, has loaded."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin" / "none").write_text('#!/bin/sh\ntest $CNI_COMMAND = DEL || echo \'{"cniVersion":"1.0.0"}\'\n')
+    (folder / "bin" / "none").chmod(0o755)
+    network = {"cniVersion": "1.0.0", "name": "n", "type": "none"}
+    annotations = {"k8s.v1.cni.cncf.io/networks": "a,b,c"}
+    api.objects["/api/v1/namespaces/d/pods/p"] = {"metadata": {"annotations": annotations}}
+    for name in "abc":
+        definition = {"spec": {"config": json.dumps(network)}}
+        api.objects[f"/apis/k8s.cni.cncf.io/v1/namespaces/d/network-attachment-definitions/{name}"] = definition
+    write_kubeconfig(folder / "kubeconfig", api.url, api.token)
+    keys = {"binDir": str(folder / "bin"), "cniDir": str(folder / "state"), "kubeconfig": str(folder / "kubeconfig")}
+    process = subprocess.run(
+        [sys.executable, "-I", "-c", CALL, str(ROOT), "plexus"],
+        input=json.dumps({"cniVersion": "1.0.0", "name": "n", "delegates": [network]} | keys),
+        env={
+            "CNI_COMMAND": verb,
+            "CNI_CONTAINERID": "c1",
+            "CNI_NETNS": f"/proc/{os.getpid()}/ns/net",
+            "CNI_NETNS_OVERRIDE": "1",
+            "CNI_IFNAME": "eth7",
+            "CNI_ARGS": "K8S_POD_NAMESPACE=d;K8S_POD_NAME=p",
+            "CNI_PATH": "/x",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout
+    return set(json.loads(process.stderr.splitlines()[-1]))
+
+
+@pytest.fixture
+def api() -> Iterator[Server]:
+    server = Server((200, {}))
+    yield server
+    server.stop()
+
+
+def test_the_meta_plugin_imports_neither_the_api_library_nor_yaml_nor_netlink_to_ask_for_networks(
+    api: Server, tmp_path: Path
+):
+    modules = modules_of_a_pod(tmp_path, "ADD", api)
+    assert {name.partition(".")[0] for name in modules} & (KERNEL | API | {"filelock"}) == set()
+    assert "urllib3" in modules
+    assert len(modules) < 400
+
+
+def test_the_meta_plugin_replays_a_record_without_any_source(api: Server, tmp_path: Path):
+    modules_of_a_pod(tmp_path, "ADD", api)
+    modules = modules_of_a_pod(tmp_path, "DEL", api)
+    assert {name.partition(".")[0] for name in modules} & (KERNEL | API | {"filelock", "urllib3", "http"}) == set()
+    assert len(modules) < 330
