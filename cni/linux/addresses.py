@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from cni.linux import kernel, netlink
+from cni.linux import kernel, messages, netlink
 from cni.linux.link import Link
 from cni.linux.links import Links
 from cni.linux.netlink import Attributes
@@ -113,9 +113,7 @@ def _broadcast(address: IPInterface) -> list[tuple[str, Any]]:
 
 
 def _message(*attributes: tuple[str, Any], **fields: int) -> Any:
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # 120 ms, unless links were looked at before
-
-    return netlink.message(ifaddrmsg, *attributes, **fields)
+    return netlink.message(messages.load("rtnl.ifaddrmsg").ifaddrmsg, *attributes, **fields)
 
 
 def _decode(message: Any) -> Found:

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from cni.linux import kernel, link, netlink, sysctl
+from cni.linux import kernel, link, messages, netlink, sysctl
 from cni.linux.kernel import already_gone
 from cni.linux.link import IFF_PROMISC, IFF_UP, Link
 from cni.linux.netlink import nested
@@ -248,6 +248,4 @@ class Links:
 
 
 def _message(*attributes: tuple[str, Any], **fields: int) -> Any:
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # 120 ms
-
-    return netlink.message(ifinfmsg, *attributes, **fields)
+    return netlink.message(messages.load("rtnl.ifinfmsg").ifinfmsg, *attributes, **fields)

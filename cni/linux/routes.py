@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cni.linux import kernel, netlink
+from cni.linux import kernel, messages, netlink
 from cni.linux.addresses import FAMILIES
 from cni.linux.link import Link
 from cni.linux.links import Links
@@ -123,9 +123,7 @@ def _named(link: Link, route: Route, *more: tuple[str, Any], **fields: int) -> A
 
 
 def _message(*attributes: tuple[str, Any], **fields: int) -> Any:
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg  # 120 ms, unless links were looked at before
-
-    return netlink.message(rtmsg, *attributes, **fields)
+    return netlink.message(messages.load("rtnl.rtmsg").rtmsg, *attributes, **fields)
 
 
 def _decode(message: Any, family: int) -> list[tuple[int, Route]]:

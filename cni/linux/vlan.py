@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from cni.linux import kernel, netlink
+from cni.linux import kernel, messages, netlink
 from cni.linux.link import Link
 from cni.linux.links import AF_BRIDGE, DELETE, GET, Links
 from cni.linux.netlink import Attributes, nested
@@ -56,9 +56,7 @@ def _about(port: Link, membership: Membership) -> Any:
 
 
 def _message(*attributes: tuple[str, Any], **fields: int) -> Any:
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # 120 ms, unless links were looked at before
-
-    return netlink.message(ifinfmsg, *attributes, family=AF_BRIDGE, **fields)
+    return netlink.message(messages.load("rtnl.ifinfmsg").ifinfmsg, *attributes, family=AF_BRIDGE, **fields)
 
 
 def _entries(message: Any) -> list[Any]:
