@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from measuring import daemons
 from measuring.places import Places
 from measuring.rounds import Pace, interleave
 from measuring.samples import Sample
@@ -19,8 +20,8 @@ SUBNETS = {"od": 1, "oa": 2, "rf": 3, "rn": 4}
 
 def plain(places: Places, *, quick: bool) -> list[Sample]:
     """Do (a)."""
-    with contenders(places, "bridge", configuration) as found:
-        return _measure("a", found, quick=quick)
+    with daemons.ours(Path(places.served)) as daemon:
+        return _measure("a", contenders(places, "bridge", daemon, configuration), quick=quick)
 
 
 def masqueraded(places: Places, *, quick: bool) -> list[Sample]:
@@ -32,7 +33,8 @@ def masqueraded(places: Places, *, quick: bool) -> list[Sample]:
         return configuration(key, ipMasq=True, isGateway=True, **backend.get(key, {}))
 
     nftables = Contender(f"{REFERENCE}, nftables", Path(places.reference, "bridge"), conf("rn"))
-    with contenders(places, "bridge", conf) as found:
+    with daemons.ours(Path(places.served)) as daemon:
+        found = contenders(places, "bridge", daemon, conf)
         iptables = Contender(f"{REFERENCE}, iptables", found[-1].plugin, found[-1].conf)
         return _measure("b", [*found[:-1], iptables, nftables], quick=quick)
 
@@ -46,5 +48,5 @@ def configuration(key: str, **keys: Any) -> Mapping[str, Any]:
 def _measure(workload: str, found: list[Contender], *, quick: bool) -> list[Sample]:
     names = [f"s{number}" for number in range(len(found))]
     with sandboxes(*names):
-        turns = {contender.name: contender.turn(name) for contender, name in zip(found, names, strict=True)}
-        return interleave(workload, "", turns, QUICK if quick else PACE)
+        turns = {("", contender.name): contender.turn(name) for contender, name in zip(found, names, strict=True)}
+        return interleave(workload, turns, QUICK if quick else PACE)

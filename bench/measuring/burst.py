@@ -30,8 +30,8 @@ def burst(places: Places, *, quick: bool) -> list[Sample]:
     count = QUICK_PODS if quick else PODS
     with contenders(places) as found, sandboxes(*(f"s{number}" for number in range(count))):
         crowds = {contender.name: crowd(places, contender, count) for contender in found}
-        turns = {name: _Turn(crowd) for name, crowd in crowds.items()}
-        return interleave("e", str(count), turns, QUICK if quick else PACE)
+        turns = {(str(count), name): _Turn(crowd) for name, crowd in crowds.items()}
+        return interleave("e", turns, QUICK if quick else PACE)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,10 @@ def growth(workload: str, begin: str, end: str, measure: str) -> Find:
 
     def find(results: Results) -> Found | None:
         less, more = (results.find(workload, point, SERVED, measure) for point in (begin, end))
-        return Found(more.median / less.median) if less and more else None
+        if not (less and more):
+            return None
+        ratio = Ratio.of(more, less)
+        return Found(ratio.median, (ratio.low, ratio.high))
 
     return find
 
@@ -69,7 +72,6 @@ def value(workload: str, contender: str, measure: str, *points: str) -> Find:
     return find
 
 
-BURST = ("16", "64")
 CROWD = ("50", "200")
 GOALS = (
     Goal("pod + 3 NADs through the API, ADD, against multus thin", 0.5, against("c", "3", "ADD", THIN)),

@@ -48,8 +48,9 @@ def deployed(places: Places, *, quick: bool) -> list[Sample]:
             _install(cluster, reaching)
             with _daemons(cluster, reaching, Path(directory)):
                 cluster.wait_for_node()
-                turns = {name: _Turn(cluster, conf, count) for name, conf in _configurations(reaching).items()}
-                return interleave("g", str(count), turns, QUICK if quick else PACE)
+                configurations = _configurations(reaching).items()
+                turns = {(str(count), name): _Turn(cluster, conf, count) for name, conf in configurations}
+                return interleave("g", turns, QUICK if quick else PACE)
 
 
 def _install(cluster: Cluster, places: Places) -> None:

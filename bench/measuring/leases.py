@@ -9,27 +9,28 @@ from typing import Any
 
 import host_local
 
+from measuring import daemons
 from measuring.places import Places
 from measuring.rounds import Pace, interleave
 from measuring.samples import Sample
 from measuring.single import contenders
 
 COUNTS = (0, 1_000, 10_000, 50_000)
-PACE = Pace(rounds=31, seconds=60)
-QUICK = Pace(rounds=5, seconds=15)
+PACE = Pace(rounds=31, seconds=240)
+QUICK = Pace(rounds=5, seconds=60)
 FIRST = 1 << 40
 """The first container that is none of those whose leases are there."""
 
 
 def grown(places: Places, *, quick: bool) -> list[Sample]:
     """Do (d)."""
-    samples = []
-    for count in COUNTS:
-        conf = functools.partial(configuration, Path(places.directory, f"leases-{count}"), count)
-        with contenders(places, "host-local", conf) as found:
-            turns = {contender.name: contender.turn("none", FIRST) for contender in found}
-            samples += interleave("d", str(count), turns, QUICK if quick else PACE)
-    return samples
+    turns = {}
+    with daemons.ours(Path(places.served)) as daemon:
+        for count in COUNTS:
+            conf = functools.partial(configuration, Path(places.directory, f"leases-{count}"), count)
+            for contender in contenders(places, "host-local", daemon, conf):
+                turns[str(count), contender.name] = contender.turn("none", FIRST)
+        return interleave("d", turns, QUICK if quick else PACE)
 
 
 def configuration(directory: Path, count: int, key: str) -> Mapping[str, Any]:

@@ -27,8 +27,8 @@ COUNTS = (0, 1, 3, 8)
 MOST = max(COUNTS)
 NADS = 3
 """As many as a pod has wherever their number does not matter."""
-PACE = Pace(rounds=31, seconds=100)
-QUICK = Pace(rounds=5, seconds=25)
+PACE = Pace(rounds=31, seconds=300)
+QUICK = Pace(rounds=5, seconds=60)
 THIN, THICK = "multus thin", "multus thick"
 KEYS = {SERVED: "od", ALONE: "oa", THIN: "mn", THICK: "mk"}
 """Short names, of which the names of each one's bridges and networks are made."""
@@ -74,14 +74,10 @@ def attached(places: Places, *, quick: bool) -> list[Sample]:
     with contenders(places) as found:
         wanted = [(contender, count) for contender in found for count in COUNTS]
         uids = Api(places.kubeconfig).create_pods([asking(contender, count) for contender, count in wanted])
-        samples = []
-        for count in COUNTS:
-            with sandboxes(*(KEYS[contender.name] for contender in found)):
-                turns = {contender.name: _Turn(contender, count, uids) for contender in found}
-                samples += interleave("c", str(count), turns, QUICK if quick else PACE)
-                if count == 3:
-                    samples += _processes(turns[ALONE])
-    return samples
+        turns = {(str(count), contender.name): _Turn(contender, count, uids) for count in COUNTS for contender in found}
+        with sandboxes(*KEYS.values()):
+            samples = interleave("c", turns, QUICK if quick else PACE)
+            return samples + _processes(turns[str(NADS), ALONE])
 
 
 def asking(contender: Contender, count: int, number: int = 0) -> dict[str, Any]:
@@ -142,7 +138,7 @@ def _processes(turn: _Turn) -> list[Sample]:
     call(turn.contender.plugin, "DEL", attachment, turn.contender.conf)
     begun = [line for line in log.read_text().splitlines() if "clone" in line or "fork" in line]
     others = [line for line in begun if "CLONE_THREAD" not in line and "resumed" not in line]
-    return [Sample("c", "3", ALONE, "processes", (1.0 + len(others),))]
+    return [Sample("c", str(NADS), ALONE, "processes", (1.0 + len(others),))]
 
 
 @contextlib.contextmanager

@@ -26,26 +26,25 @@ class Pace:
     least: int = 3
 
 
-def interleave(workload: str, point: str, turns: Mapping[str, Turn], pace: Pace) -> list[Sample]:
-    """Have all take turns, each round beginning with another one; a first round that does not count warms all up."""
-    measured: dict[tuple[str, str], list[float]] = defaultdict(list)
-    names = list(turns)
-    for name in names:
-        turns[name](0)
+def interleave(workload: str, turns: Mapping[tuple[str, str], Turn], pace: Pace) -> list[Sample]:
+    """Have all take turns, by point and name; each round begins with another, and the first, of warming up, is none."""
+    measured: dict[tuple[str, str], dict[str, list[float]]] = {who: defaultdict(list) for who in turns}
+    order = list(turns)
+    for who in order:
+        turns[who](0)
     begin = time.monotonic()
     done = 0
     for number in range(1, pace.rounds + 1):
         if done >= pace.least and time.monotonic() - begin > pace.seconds:
             break
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            for measure, value in turns[name](number).items():
-                measured[name, measure].append(round(value, DIGITS))
+        first = number % len(order)
+        for who in order[first:] + order[:first]:
+            for measure, value in turns[who](number).items():
+                measured[who][measure].append(round(value, DIGITS))
         done = number
-    print(f"  {workload} {point}: {done} rounds, {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"  {done} rounds, {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
     return [
         Sample(workload, point, name, measure, tuple(values))
-        for name in names
-        for (whose, measure), values in measured.items()
-        if whose == name
+        for (point, name), measures in measured.items()
+        for measure, values in measures.items()
     ]

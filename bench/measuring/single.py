@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import daemons
 from measuring.call import Attachment, call
 from measuring.daemons import Daemon
 from measuring.places import Places
@@ -43,12 +41,12 @@ class Contender:
         return lambda number: self.attach(Attachment(f"{offset + number:064x}", sandbox))
 
 
-@contextlib.contextmanager
-def contenders(places: Places, plugin: str, conf: Callable[[str], Mapping[str, Any]]) -> Iterator[list[Contender]]:
+def contenders(
+    places: Places, plugin: str, daemon: Daemon, conf: Callable[[str], Mapping[str, Any]]
+) -> list[Contender]:
     """Ours with the daemon and without, and the reference; `conf` tells each one's configuration by a short name."""
-    with daemons.ours(Path(places.served)) as daemon:
-        yield [
-            Contender(SERVED, Path(places.served, plugin), conf("od"), daemon),
-            Contender(ALONE, Path(places.alone, plugin), conf("oa")),
-            Contender(REFERENCE, Path(places.reference, plugin), conf("rf")),
-        ]
+    return [
+        Contender(SERVED, Path(places.served, plugin), conf("od"), daemon),
+        Contender(ALONE, Path(places.alone, plugin), conf("oa")),
+        Contender(REFERENCE, Path(places.reference, plugin), conf("rf")),
+    ]

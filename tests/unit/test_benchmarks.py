@@ -142,14 +142,14 @@ def test_every_round_begins_with_another_and_the_first_one_does_not_count(capsys
     def turn(name):
         return lambda number: order.append((number, name)) or {"ADD": float(number)}
 
-    found = interleave("c", "3", {name: turn(name) for name in ("x", "y")}, Pace(rounds=2, seconds=100))
+    found = interleave("c", {("3", name): turn(name) for name in ("x", "y")}, Pace(rounds=2, seconds=100))
     assert [name for number, name in order if number == 1] == ["y", "x"]
     assert [name for number, name in order if number == 2] == ["x", "y"]
     assert [sample.values for sample in found] == [(1.0, 2.0), (1.0, 2.0)]
 
 
 def test_rounds_end_when_their_time_is_over_but_there_are_some(capsys):
-    found = interleave("c", "3", {"x": lambda _: {"ADD": 1.0}}, Pace(rounds=50, seconds=0, least=3))
+    found = interleave("c", {("3", "x"): lambda _: {"ADD": 1.0}}, Pace(rounds=50, seconds=0, least=3))
     assert [len(sample.values) for sample in found] == [3]
 
 
