@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from cni.linux import netns, nft, vlan
+from cni.linux.device import Device
 from cni.linux.link import Link
 from cni.linux.links import Links
 from cni.linux.vlan import Membership
@@ -58,7 +59,7 @@ def add(request: Request) -> Result:
 
         # Last, because everybody shares it: nothing may fail after somebody else has begun to rely on it.
         vlan_interface = _ensure_gateway(conf, host, bridge, leases, rollback)
-        made = [host.refresh(bridge), host.refresh(port), inside, *vlan_interface]
+        made = [host.get_device(bridge.name), port, inside, *vlan_interface]
         rollback.commit()
     places = ("", "", request.netns, "")
     interfaces = tuple(interface.described(link, place) for link, place in zip(made, places, strict=False))
@@ -104,7 +105,7 @@ def memberships(conf: BridgeConf) -> list[Membership]:
 
 def _plug(
     request: Request, conf: BridgeConf, host: Links, sandbox: int, mac: str, rollback: Rollback
-) -> tuple[Link, Link]:
+) -> tuple[Link, Device]:
     """Create the pair, one end in the sandbox and down, the other a port of the bridge, which is made if it must be."""
     if conf.remove_bridge:
         rollback.on_failure(host_bridge.remove_unused, conf.bridge)
@@ -122,10 +123,10 @@ def _plug(
         )
         name = host_veth.create(request, host, make)
         rollback.on_failure(host.delete_named, name)
-    return bridge, host.get(name)
+    return bridge, host.get_device(name)
 
 
-def _set_up_port(request: Request, conf: BridgeConf, host: Links, port: Link) -> None:
+def _set_up_port(request: Request, conf: BridgeConf, host: Links, port: Device) -> None:
     host.set_port(port, alias=host_veth.alias(request), hairpin=conf.hairpin_mode, isolated=conf.port_isolation)
     host.refuse_router_advertisements(port)
     if wanted := memberships(conf):
@@ -144,7 +145,7 @@ def _lease(request: Request, conf: BridgeConf, rollback: Rollback) -> Result:
     return addressing.on_interface(leases, INSIDE)
 
 
-def _configure(request: Request, conf: BridgeConf, sandbox: int, leases: Result, rollback: Rollback) -> Link:
+def _configure(request: Request, conf: BridgeConf, sandbox: int, leases: Result, rollback: Rollback) -> Device:
     plan = interface.Plan(
         ifname=request.ifname,
         addresses=tuple(ip.address for ip in leases.ips),
@@ -167,12 +168,12 @@ def _settings(ifname: str, conf: BridgeConf) -> tuple[tuple[str, str], ...]:
     return (*detection.items(), (f"net/ipv4/conf/{ifname}/arp_notify", "1"))
 
 
-def _ensure_gateway(conf: BridgeConf, host: Links, bridge: Link, leases: Result, rollback: Rollback) -> list[Link]:
+def _ensure_gateway(conf: BridgeConf, host: Links, bridge: Link, leases: Result, rollback: Rollback) -> list[Device]:
     """Give the host the gateways' addresses; return the VLAN's interface, if it is that which has them."""
     if not conf.gateway or not leases.ips:
         return []
     gateway.enable_forwarding(ip.address.version for ip in leases.ips)
-    link = gateway.ensure_vlan_interface(host, bridge, conf) if conf.vlan else bridge
+    link: Device = gateway.ensure_vlan_interface(host, bridge, conf) if conf.vlan else bridge
     for wanted in addressing.gateway_addresses(leases):
         gateway.ensure_address(host, link, wanted, conf, rollback)
     return [link] if conf.vlan else []

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable
 
 from cni.linux import addresses, netns, sysctl, vlan
+from cni.linux.device import Device
 from cni.linux.link import NO_MAC, Link
 from cni.linux.links import Links
 from cni.plugin.rollback import Rollback
@@ -83,11 +84,11 @@ def _create_vlan_interface(host: Links, bridge: Link, conf: BridgeConf) -> None:
             raise
         rollback.on_failure(host.delete_named, port)
         membership = vlan.Membership(conf.vlan, native=True)
-        vlan.replace(host, host.get(port), [membership], keep_present=conf.preserve_default_vlan)
+        vlan.replace(host, host.get_device(port), [membership], keep_present=conf.preserve_default_vlan)
         rollback.commit()
 
 
-def ensure_address(host: Links, link: Link, wanted: IPInterface, conf: BridgeConf, rollback: Rollback) -> None:
+def ensure_address(host: Links, link: Device, wanted: IPInterface, conf: BridgeConf, rollback: Rollback) -> None:
     """Give the link the address, and a MAC that stays.
 
     IPv4 allows one address only, IPv6 one for each subnet: another is replaced by force, else refused. Where duplicates
@@ -109,11 +110,11 @@ def ensure_address(host: Links, link: Link, wanted: IPInterface, conf: BridgeCon
         addresses.delete(host, link, other)
         rollback.on_failure(addresses.add, host, link, other)
     # Without a MAC of its own a bridge takes its ports' lowest, and neighbours lose it as ports come and go.
-    host.set_mac(link, link.mac if link.mac != NO_MAC else host.refresh(link).mac)
+    host.set_mac(link, link.mac if link.mac != NO_MAC else host.get_device(link.name).mac)
     _add_address(host, link, wanted, conf, rollback)
 
 
-def _add_address(host: Links, link: Link, wanted: IPInterface, conf: BridgeConf, rollback: Rollback) -> None:
+def _add_address(host: Links, link: Device, wanted: IPInterface, conf: BridgeConf, rollback: Rollback) -> None:
     try:
         addresses.add(host, link, wanted, detect_duplicates=conf.enabledad)
     except KernelFailure as error:
@@ -124,7 +125,7 @@ def _add_address(host: Links, link: Link, wanted: IPInterface, conf: BridgeConf,
     _settle(host, link, wanted, conf)
 
 
-def _settle(host: Links, link: Link, wanted: IPInterface, conf: BridgeConf) -> None:
+def _settle(host: Links, link: Device, wanted: IPInterface, conf: BridgeConf) -> None:
     """Wait until the address can be used: a sandbox's first packet goes to it."""
     if conf.enabledad and wanted.version == 6:
         addresses.settle(host, link)

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from cni.linux import addresses, netns, routes, sysctl
-from cni.linux.link import Link
+from cni.linux.device import Device
 from cni.linux.links import Links
 from cni.plugin.rollback import Rollback
 from cni.spec.model import IPInterface
@@ -45,13 +45,13 @@ def enable_ipv6(sandbox: int, ifname: str, rollback: Rollback) -> None:
             rollback.on_failure(netns.enter, sandbox, functools.partial(sysctl.ensure, key, "1"))
 
 
-def configure(plan: Plan) -> Link:
+def configure(plan: Plan) -> Device:
     """Give the interface its addresses, switch it on, add its routes; in the namespace of the calling thread.
 
     Raises KernelFailure.
     """
     with Links() as links:
-        link = links.get(plan.ifname)
+        link = links.get_device(plan.ifname)
         for key, value in plan.settings:
             sysctl.ensure_quietly(key, value)
         if plan.has_ipv6:
@@ -71,15 +71,15 @@ def configure(plan: Plan) -> Link:
             addresses.settle(links, link)
         for route in plan.routes:
             routes.add(links, link, route)
-        return links.refresh(link)
+        return link
 
 
-def described(link: Link, sandbox: str = "") -> Interface:
+def described(link: Device, sandbox: str = "") -> Interface:
     """The link as a result tells of it."""
     return Interface(name=link.name, mac=link.mac, mtu=link.mtu, sandbox=sandbox)
 
 
-def read(ifname: str) -> Link:
+def read(ifname: str) -> Device:
     """The interface as it is, in the namespace of the calling thread. Raises KernelFailure."""
     with Links() as links:
-        return links.get(ifname)
+        return links.get_device(ifname)

@@ -28,14 +28,14 @@ COMMENT_BYTES = 128
 
 def apply(request: Request, addresses: Iterable[IPInterface]) -> None:
     """Masquerade what comes from these addresses, instead of any the attachment had before. Raises NftFailure."""
-    stale = removal(nft.rules(CHECKS), request)
+    stale = removal(nft.about(mark(request), CHECKS), request)
     added = [_checking_rule(request, address) for address in addresses]
     nft.apply(f'masquerade "{request.ifname}" of network "{request.network}"', [*_skeleton(), *stale, *added])
 
 
 def remove(request: Request) -> None:
     """Stop masquerading the attachment. Raises NftFailure."""
-    commands = removal(nft.rules(CHECKS), request)
+    commands = removal(nft.about(mark(request), CHECKS), request)
     if commands:
         nft.apply(f'stop masquerading "{request.ifname}" of network "{request.network}"', commands)
 
@@ -52,10 +52,14 @@ def garbage(rules: Iterable[Rule], network: str, valid: Collection[tuple[str, st
     return [rule.deletion for rule in ours if rule.comment.partition(",")[0] not in kept]
 
 
+def mark(request: Request) -> str:
+    """What the comments of the attachment's rules begin with, and no others."""
+    return _instance_hash(request.network, request.ifname, request.container_id)
+
+
 def find(rules: Iterable[Rule], request: Request) -> list[Rule]:
     """The attachment's rules among `rules`."""
-    wanted = _instance_hash(request.network, request.ifname, request.container_id)
-    return [rule for rule in rules if rule.chain == CHECKS and rule.comment.startswith(wanted)]
+    return [rule for rule in rules if rule.chain == CHECKS and rule.comment.startswith(mark(request))]
 
 
 def sources(rules: Iterable[Rule], request: Request) -> list[str]:

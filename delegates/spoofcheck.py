@@ -25,7 +25,7 @@ LONGEST_ID = 100
 def apply(request: Request, host_ifname: str, mac: str) -> None:
     """Drop what comes in by `host_ifname` from another MAC than `mac`. Raises NftFailure."""
     identity = _identity(request.container_id, request.ifname)
-    stale = removal(nft.rules(PREROUTING), request)
+    stale = removal(nft.about(mark(request), PREROUTING), request)
     enter = [{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": host_ifname}}]
     source = {"payload": {"protocol": "ether", "field": "saddr"}}
     check = [{"match": {"op": "==", "left": source, "right": mac}}, {"return": None}]
@@ -47,7 +47,7 @@ def apply(request: Request, host_ifname: str, mac: str) -> None:
 
 def remove(request: Request) -> None:
     """Stop checking the attachment. Raises NftFailure."""
-    commands = removal(nft.rules(PREROUTING), request)
+    commands = removal(nft.about(mark(request), PREROUTING), request)
     if commands:
         nft.apply(f'stop checking the source MAC of "{request.ifname}" of network "{request.network}"', commands)
 
@@ -68,10 +68,14 @@ def garbage(rules: Iterable[Rule], links: Collection[str], valid: Collection[tup
     return [command for rule in dead for command in _removal([rule], rule.comment.removeprefix(COMMENT))]
 
 
+def mark(request: Request) -> str:
+    """The comment of the attachment's rules; that of others may begin with it."""
+    return COMMENT + _identity(request.container_id, request.ifname)
+
+
 def find(rules: Iterable[Rule], request: Request) -> list[Rule]:
     """The rules by which the attachment's frames come to be checked, among `rules`."""
-    wanted = COMMENT + _identity(request.container_id, request.ifname)
-    return [rule for rule in _bases(rules) if rule.comment == wanted]
+    return [rule for rule in _bases(rules) if rule.comment == mark(request)]
 
 
 def _bases(rules: Iterable[Rule]) -> list[Rule]:

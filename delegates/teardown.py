@@ -59,8 +59,9 @@ def gc(request: Request, *, unwanted_bridge: str = "") -> None:
 
 
 def _delete_rules(request: Request) -> None:
-    rules = nft.rules(masquerade_nft.CHECKS, spoofcheck.PREROUTING)
-    commands = masquerade_nft.removal(rules, request) + spoofcheck.removal(rules, request)
+    masqueraded = nft.about(masquerade_nft.mark(request), masquerade_nft.CHECKS)
+    checked = nft.about(spoofcheck.mark(request), spoofcheck.PREROUTING)
+    commands = masquerade_nft.removal(masqueraded, request) + spoofcheck.removal(checked, request)
     if commands:
         nft.apply(f'remove the nftables rules of "{request.ifname}" on network "{request.network}"', commands)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 
 from cni.linux import addresses, netns, routes
-from cni.linux.link import Link
+from cni.linux.device import Device
 from cni.linux.links import Links
 from cni.plugin.rollback import Rollback
 from cni.spec.errors import InvalidConfiguration
@@ -43,7 +43,7 @@ def add(request: Request) -> Result:
             # Before the call: with iptables each family is a change of its own.
             rollback.on_failure(masquerade.remove, request, [ip.address.ip for ip in leases.ips])
             masquerade.apply(request, conf, [ip.address for ip in leases.ips])
-        made = (interface.described(host.refresh(outside)), interface.described(inside, request.netns))
+        made = (interface.described(outside), interface.described(inside, request.netns))
         rollback.commit()
     return addressing.after(earlier, leases.replace(interfaces=made, dns=addressing.dns(conf, leases)))
 
@@ -69,18 +69,18 @@ def _require_gateways(request: Request, leases: Result) -> None:
             )
 
 
-def _link(request: Request, conf: VethConf, host: Links, sandbox: int, mac: str, rollback: Rollback) -> Link:
+def _link(request: Request, conf: VethConf, host: Links, sandbox: int, mac: str, rollback: Rollback) -> Device:
     make = functools.partial(host.add_veth, peer=request.ifname, peer_netns=sandbox, peer_mac=mac, mtu=conf.mtu)
     name = host_veth.create(request, host, make)
     rollback.on_failure(host.delete_named, name)
-    outside = host.get(name)
+    outside = host.get_device(name)
     host.set_alias(outside, host_veth.alias(request))
     host.refuse_router_advertisements(outside)
     host.trust_addresses(outside)
     return outside
 
 
-def _configure(request: Request, sandbox: int, leases: Result, rollback: Rollback) -> Link:
+def _configure(request: Request, sandbox: int, leases: Result, rollback: Rollback) -> Device:
     plan = interface.Plan(
         ifname=request.ifname,
         addresses=tuple(ip.address for ip in leases.ips),
@@ -107,7 +107,7 @@ def _inside_routes(leases: Result) -> list[routes.Route]:
     return found
 
 
-def _route(host: Links, outside: Link, leases: Result) -> None:
+def _route(host: Links, outside: Device, leases: Result) -> None:
     """Make the host's end the gateway, and the way to the sandbox's addresses."""
     for address in dict.fromkeys(addressing.single(_gateway(ip)) for ip in leases.ips):
         addresses.add(host, outside, address, detect_duplicates=False)

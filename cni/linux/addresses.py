@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cni.linux import kernel, messages, netlink
-from cni.linux.link import Link
+from cni.linux.device import Device
 from cni.linux.links import Links
 from cni.linux.netlink import Attributes
 from cni.spec.errors import KernelFailure
@@ -36,7 +36,7 @@ class Found:
     flags: int
 
 
-def every(links: Links, link: Link, family: int | None = None) -> list[Found]:
+def every(links: Links, link: Device, family: int | None = None) -> list[Found]:
     """The link's addresses, of one family (4 or 6) or both. Raises KernelFailure."""
     what = f'list the addresses of link "{link.name}"'
     wanted = FAMILIES[family] if family else socket.AF_UNSPEC
@@ -46,7 +46,7 @@ def every(links: Links, link: Link, family: int | None = None) -> list[Found]:
 
 
 def add(
-    links: Links, link: Link, address: IPInterface, *, prefix_route: bool = True, detect_duplicates: bool = True
+    links: Links, link: Device, address: IPInterface, *, prefix_route: bool = True, detect_duplicates: bool = True
 ) -> None:
     """Give the link an address; without `prefix_route` the kernel makes no route to its subnet.
 
@@ -58,7 +58,7 @@ def add(
     kernel.change(what, links.netlink.ask, NEW, made, netlink.CREATE | netlink.EXCL)
 
 
-def delete(links: Links, link: Link, address: IPInterface) -> None:
+def delete(links: Links, link: Device, address: IPInterface) -> None:
     """Take the address from the link. Nothing happens when it is gone already. Raises KernelFailure."""
     what = f'remove address {address} from link "{link.name}"'
     try:
@@ -68,7 +68,7 @@ def delete(links: Links, link: Link, address: IPInterface) -> None:
             raise
 
 
-def settle(links: Links, link: Link) -> None:
+def settle(links: Links, link: Device) -> None:
     """Wait until duplicate address detection is over for the link's IPv6 addresses. Raises KernelFailure."""
     deadline = time.monotonic() + SETTLE_TIMEOUT
     polls = iter(SETTLE_POLLS)
@@ -80,7 +80,7 @@ def settle(links: Links, link: Link) -> None:
         time.sleep(next(polls, SETTLE_POLLS[-1]))
 
 
-def _refuse_duplicates(link: Link, tentative: list[Found]) -> None:
+def _refuse_duplicates(link: Device, tentative: list[Found]) -> None:
     for found in tentative:
         if found.flags & DAD_FAILED:
             raise KernelFailure(
@@ -90,7 +90,7 @@ def _refuse_duplicates(link: Link, tentative: list[Found]) -> None:
             )
 
 
-def _refuse_unsettled(links: Links, link: Link, tentative: list[Found]) -> None:
+def _refuse_unsettled(links: Links, link: Device, tentative: list[Found]) -> None:
     if links.refresh(link).operstate != "UP":
         return  # it goes on when there is somebody to ask
     raise KernelFailure(
@@ -100,7 +100,7 @@ def _refuse_unsettled(links: Links, link: Link, tentative: list[Found]) -> None:
     )
 
 
-def _named(link: Link, address: IPInterface, *more: tuple[str, Any]) -> Any:
+def _named(link: Device, address: IPInterface, *more: tuple[str, Any]) -> Any:
     text = str(address.ip)
     fields = {"index": link.index, "family": FAMILIES[address.version], "prefixlen": address.network.prefixlen}
     return _message(("IFA_LOCAL", text), ("IFA_ADDRESS", text), *more, **fields)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from cni.linux.device import Device
 from cni.linux.netlink import Attributes
 
 IFF_UP = 0x1
@@ -16,16 +17,12 @@ NO_MAC = "00:00:00:00:00:00"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
-    """A link at the moment it was asked for; `index` is what stays the same."""
+class Link(Device):
+    """All that we ask of a link, at the moment it was asked for."""
 
-    index: int
-    name: str
     kind: str
     """The driver, for example "veth"; "" for hardware and lo."""
 
-    mac: str
-    mtu: int
     up: bool
     """Whether an administrator switched it on."""
 
@@ -44,19 +41,29 @@ class Link:
     peer: int
     """Index of a veth's other end, in the namespace which that is in; 0 for none."""
 
-    hairpin: bool
-    isolated: bool
-    """Flags of a bridge's port."""
+    info: Attributes = field(repr=False, compare=False)
+    """What its driver and its bridge tell of it: as much again, and seldom asked for."""
 
-    vlan_filtering: bool
-    """Of a bridge: whether it keeps VLANs apart."""
+    @property
+    def hairpin(self) -> bool:
+        """Of a bridge's port: whether a frame may leave by the port that it came by."""
+        return bool(self.info.within("IFLA_INFO_SLAVE_DATA").get("IFLA_BRPORT_MODE"))
+
+    @property
+    def isolated(self) -> bool:
+        """Of a bridge's port: whether it is kept apart from other ports that are isolated."""
+        return bool(self.info.within("IFLA_INFO_SLAVE_DATA").get("IFLA_BRPORT_ISOLATED"))
+
+    @property
+    def vlan_filtering(self) -> bool:
+        """Of a bridge: whether it keeps VLANs apart."""
+        return bool(self.info.within("IFLA_INFO_DATA").get("IFLA_BR_VLAN_FILTERING"))
 
 
 def decode(message: Any) -> Link:
     """Read an RTM_NEWLINK message."""
     attributes = Attributes.of(message)
     info = attributes.within("IFLA_LINKINFO")
-    port = info.within("IFLA_INFO_SLAVE_DATA")
     kind = info.get("IFLA_INFO_KIND", "")
     return Link(
         index=message["index"],
@@ -72,7 +79,5 @@ def decode(message: Any) -> Link:
         alias=attributes.get("IFLA_IFALIAS", ""),
         master=attributes.get("IFLA_MASTER", 0),
         peer=attributes.get("IFLA_LINK", 0) if kind == "veth" else 0,
-        hairpin=bool(port.get("IFLA_BRPORT_MODE")),
-        isolated=bool(port.get("IFLA_BRPORT_ISOLATED")),
-        vlan_filtering=kind == "bridge" and bool(info.within("IFLA_INFO_DATA").get("IFLA_BR_VLAN_FILTERING")),
+        info=info,
     )

@@ -7,7 +7,8 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from cni.linux import kernel, link, messages, netlink, sysctl
+from cni.linux import device, kernel, link, messages, netlink, sysctl
+from cni.linux.device import Device
 from cni.linux.kernel import already_gone
 from cni.linux.link import IFF_PROMISC, IFF_UP, Link
 from cni.linux.netlink import nested
@@ -17,7 +18,6 @@ NEW, DELETE, GET = 16, 17, 18
 """Types of messages about links, from <linux/rtnetlink.h>."""
 SKIP_STATISTICS = 8
 """Of what the kernel is asked to tell of a link, also from there: statistics are a third of an answer."""
-DUMP_TRIES = 10
 MAX_MTU = 65535
 """Of a bridge."""
 AF_BRIDGE = 7
@@ -45,8 +45,21 @@ class Links:
     ) -> None:
         self.netlink.close()
 
+    def find_device(self, name: str) -> Device | None:
+        """What results tell of the link of that name, or None; it is quick, and waits for nobody."""
+        return kernel.ask(f'look up link "{name}"', device.find, self.netlink.fileno(), name)
+
+    def get_device(self, name: str) -> Device:
+        """What results tell of the link of that name."""
+        found = self.find_device(name)
+        if found is None:
+            raise _missing(name)
+        return found
+
     def find(self, name: str) -> Link | None:
         """The link of that name, or None."""
+        if not kernel.ask(f'look up link "{name}"', device.find_index, self.netlink.fileno(), name):
+            return None
         return self._find(f'look up link "{name}"', ("IFLA_IFNAME", name))
 
     def find_index(self, index: int) -> Link | None:
@@ -57,10 +70,10 @@ class Links:
         """The link of that name."""
         found = self.find(name)
         if found is None:
-            raise KernelFailure(f'could not find link "{name}"', "it does not exist", errno=errno.ENODEV)
+            raise _missing(name)
         return found
 
-    def refresh(self, old: Link) -> Link:
+    def refresh(self, old: Device) -> Link:
         """The same link as it is now."""
         found = self.find_index(old.index)
         if found is None:
@@ -73,13 +86,8 @@ class Links:
         return [found for found in map(link.decode, messages) if found.kind == kind]
 
     def dump(self, what: str, kind: int, message: Any) -> list[Any]:
-        """Everything that a query answers; asked again where the answer changed while it was being given."""
-        for _ in range(DUMP_TRIES):
-            try:
-                return kernel.ask(what, self.netlink.dump, kind, message)
-            except netlink.Interrupted:
-                continue
-        raise KernelFailure(f"could not {what}", f"the answer changed {DUMP_TRIES} times while it was being read")
+        """Everything that a query answers."""
+        return kernel.ask(what, self.netlink.dump, kind, message)
 
     def create_bridge(
         self, name: str, *, alias: str, mtu: int = 0, vlan_filtering: bool = False, detect_duplicates: bool = True
@@ -123,14 +131,14 @@ class Links:
             self._set(what, bridge, ("IFLA_MTU", bridge.mtu))
             raise
 
-    def ports(self, bridge: Link) -> list[str]:
+    def ports(self, bridge: Device) -> list[str]:
         """The names of the bridge's ports."""
         what = f'list the ports of bridge "{bridge.name}"'
         messages = self.dump(what, GET, _message(family=AF_BRIDGE))
         found = [netlink.Attributes.of(message) for message in messages if message["index"] != bridge.index]
         return [port.get("IFLA_IFNAME") for port in found if port.get("IFLA_MASTER") == bridge.index]
 
-    def set_promisc(self, wanted: Link) -> None:
+    def set_promisc(self, wanted: Device) -> None:
         """Have the link receive all frames, whoever they are for."""
         self._set(f'set promiscuous mode on link "{wanted.name}"', wanted, flags=IFF_PROMISC)
 
@@ -143,7 +151,7 @@ class Links:
         peer_mac: str = "",
         mtu: int = 0,
         peer_mtu: int = 0,
-        master: Link | None = None,
+        master: Device | None = None,
     ) -> None:
         """Create a veth, up and a port of `master`; its peer is in the namespace of the descriptor `peer_netns`.
 
@@ -167,40 +175,40 @@ class Links:
             outside.append(("IFLA_MASTER", master.index))
         self._create(f'create interface "{peer}", with the other end "{name}"', *outside, flags=IFF_UP)
 
-    def set_port(self, port: Link, *, alias: str, hairpin: bool, isolated: bool) -> None:
+    def set_port(self, port: Device, *, alias: str, hairpin: bool, isolated: bool) -> None:
         """Set the flags that a bridge keeps of its port, and the link's alias, in one message."""
         data = nested(("IFLA_BRPORT_MODE", int(hairpin)), ("IFLA_BRPORT_ISOLATED", int(isolated)))
         info = nested(("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data))
         self._set(f'set up the bridge port "{port.name}"', port, ("IFLA_IFALIAS", alias), ("IFLA_LINKINFO", info))
 
-    def add_port(self, bridge: Link, port: Link) -> None:
+    def add_port(self, bridge: Device, port: Device) -> None:
         """Make the link a port of the bridge."""
         self._set(f'make "{port.name}" a port of bridge "{bridge.name}"', port, ("IFLA_MASTER", bridge.index))
 
-    def set_alias(self, wanted: Link, alias: str) -> None:
+    def set_alias(self, wanted: Device, alias: str) -> None:
         """Write the alias, a remark of at most 255 bytes that the kernel keeps with the link."""
         self._set(f'set the alias of link "{wanted.name}"', wanted, ("IFLA_IFALIAS", alias))
 
-    def set_up(self, wanted: Link) -> None:
+    def set_up(self, wanted: Device) -> None:
         """Switch the link on."""
         self._set(f'set up link "{wanted.name}"', wanted, flags=IFF_UP)
 
-    def refuse_router_advertisements(self, ours: Link) -> None:
+    def refuse_router_advertisements(self, ours: Device) -> None:
         """Keep others on the network from giving the host routes by way of this link, where it knows IPv6."""
         sysctl.ensure_quietly(f"net/ipv6/conf/{ours.name}/accept_ra", "0")
 
-    def trust_addresses(self, ours: Link) -> None:
+    def trust_addresses(self, ours: Device) -> None:
         """Have IPv6 addresses of this link be usable at once, without asking if anybody else has them.
 
         Until its link-local address can be used, the host finds nobody by way of this link.
         """
         sysctl.ensure_quietly(f"net/ipv6/conf/{ours.name}/accept_dad", "0")
 
-    def set_mac(self, wanted: Link, mac: str) -> None:
+    def set_mac(self, wanted: Device, mac: str) -> None:
         """Give the link a MAC to keep: a bridge has its ports' lowest until then, and none at all without ports."""
         self._set(f'set the MAC of link "{wanted.name}" to {mac}', wanted, ("IFLA_ADDRESS", mac))
 
-    def delete(self, unwanted: Link) -> None:
+    def delete(self, unwanted: Device) -> None:
         """Delete the link; a veth's peer goes with it. Nothing happens when it is gone already."""
         try:
             kernel.change(f'delete link "{unwanted.name}"', self.netlink.ask, DELETE, _message(index=unwanted.index))
@@ -214,15 +222,17 @@ class Links:
         if unwanted:
             self.delete(unwanted)
 
-    def wait_up(self, port: Link) -> Link:
+    def wait_up(self, port: Device) -> Link:
         """Wait until a bridge's port carries traffic, some 2.5 seconds at most."""
+        state = ""
         for pause in POLLS:
             time.sleep(pause)
-            port = self.refresh(port)
-            if port.operstate == "UP":
-                return port
+            found = self.refresh(port)
+            if found.operstate == "UP":
+                return found
+            state = found.operstate
         raise KernelFailure(
-            f"bridge port in error state: {port.operstate}",
+            f"bridge port in error state: {state}",
             f'port "{port.name}" carries no traffic: is its bridge up?',
             id="PLX-PORT-STATE",
         )
@@ -241,7 +251,7 @@ class Links:
         made = _message(*attributes, flags=flags, change=flags)
         kernel.change(what, self.netlink.ask, NEW, made, netlink.CREATE | netlink.EXCL)
 
-    def _set(self, what: str, wanted: Link, *attributes: tuple[str, Any], flags: int = 0) -> None:
+    def _set(self, what: str, wanted: Device, *attributes: tuple[str, Any], flags: int = 0) -> None:
         """Change the link's attributes, and switch on its flags."""
         changed = _message(*attributes, index=wanted.index, flags=flags, change=flags)
         kernel.change(what, self.netlink.ask, NEW, changed)
@@ -249,3 +259,7 @@ class Links:
 
 def _message(*attributes: tuple[str, Any], **fields: int) -> Any:
     return netlink.message(messages.load("rtnl.ifinfmsg").ifinfmsg, *attributes, **fields)
+
+
+def _missing(name: str) -> KernelFailure:
+    return KernelFailure(f'could not find link "{name}"', "it does not exist", errno=errno.ENODEV)

@@ -31,12 +31,13 @@ GET_STRICT_CHECK = 12
 HEADER = struct.Struct("=IHHII")
 """Length, type, flags, sequence number, sender."""
 STATUS = struct.Struct("=i")
+DUMP_TRIES = 10
 LARGEST = 65536
 """More than the kernel puts into one answer."""
 
 
 class Interrupted(Exception):
-    """What was listed has changed meanwhile: the list may be wrong."""
+    """What was listed has changed meanwhile."""
 
 
 class Socket:
@@ -64,15 +65,25 @@ class Socket:
         """Have no socket any more."""
         self._socket.close()
 
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._socket.fileno()
+
     def ask(self, kind: int, message: Any, flags: int = 0) -> list[Any]:
         """Send a request of the type `kind`; what the kernel answers, which for a change is nothing."""
         self._send(kind, message, REQUEST | ACK | flags)
         return list(self._answers(type(message)))
 
-    def dump(self, kind: int, message: Any) -> list[Any]:
-        """Ask for a list of things. Raises Interrupted, too."""
-        self._send(kind, message, REQUEST | DUMP)
-        return list(self._answers(type(message)))
+    def dump(self, kind: int, message: Any, *, about: bytes = b"") -> list[Any]:
+        """Ask for a list of things, of which only those whose description has `about` in it are looked at.
+
+        Asked again where something changed while it was told: an answer may then lack what was there all the time.
+        """
+        for _ in range(DUMP_TRIES):
+            self._send(kind, message, REQUEST | DUMP)
+            with contextlib.suppress(Interrupted):
+                return list(self._answers(type(message), about))
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def _send(self, kind: int, message: Any, flags: int) -> None:
         self._sequence += 1
@@ -81,31 +92,32 @@ class Socket:
         message.encode()
         self._socket.send(message.data)
 
-    def _answers(self, decoder: Any) -> Iterator[Any]:
+    def _answers(self, decoder: Any, about: bytes = b"") -> Iterator[Any]:
         """The answers to the last request, to the end of them."""
         interrupted = False
         while True:
             data, _, flags, _ = self._socket.recvmsg(LARGEST)
             if flags & socket.MSG_TRUNC:
                 raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
-            for offset, kind, flags in self._messages(data):
+            for offset, end, kind, flags in self._messages(data):
                 interrupted |= bool(flags & DUMP_INTERRUPTED)
                 if kind in (ERROR, DONE):
                     _raise_for(data, offset)
                     if interrupted:
                         raise Interrupted
                     return
-                answer = decoder(data, offset=offset)
-                answer.decode()
-                yield answer
+                if data.find(about, offset, end) >= 0:
+                    answer = decoder(data, offset=offset)
+                    answer.decode()
+                    yield answer
 
-    def _messages(self, data: bytes) -> Iterator[tuple[int, int, int]]:
-        """Offset, type and flags of each message that answers the last request; others may be left of a failed one."""
+    def _messages(self, data: bytes) -> Iterator[tuple[int, int, int, int]]:
+        """Begin, end, type and flags of each message that answers the last request; some may be left of another."""
         offset = 0
         while offset + HEADER.size <= len(data):
             length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
             if sequence == self._sequence:
-                yield offset, kind, flags
+                yield offset, offset + length, kind, flags
             offset += max(length + 3 & ~3, HEADER.size)
 
 

@@ -14,8 +14,8 @@ from cni.spec.errors import KernelFailure
 Command = Mapping[str, Any]
 """One command of libnftables-json(5), for example {"add": {"table": {…}}}."""
 
-GET_CHAIN = 10 << 8 | 4
-"""The type of a message, from <linux/netfilter/nf_tables.h>."""
+GET_CHAIN, GET_RULE = 10 << 8 | 4, 10 << 8 | 7
+"""Types of messages, from <linux/netfilter/nf_tables.h>."""
 FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}
 """From <linux/netfilter.h>."""
 UNKNOWN = (errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
@@ -98,6 +98,16 @@ def apply(what: str, commands: Iterable[Command]) -> None:
     kernel.change(what, _run, what, list(commands))
 
 
+def about(text: str, *chains: Chain) -> list[Rule]:
+    """The rules of these chains with `text` in their comments, to be removed: what they do is left out.
+
+    Also of chains that do not exist, and where `nft` is not installed, as with `rules`. The kernel itself is asked: a
+    tenth of a millisecond, where running `nft` takes three, and more with every rule. Raises KernelFailure.
+    """
+    found = [rule for chain in chains for rule in _about(text, chain)]
+    return found if found and is_installed() else []
+
+
 def rules(*chains: Chain) -> list[Rule]:
     """The rules of these chains; a chain that does not exist has none, nor has any where `nft` is not installed.
 
@@ -113,6 +123,27 @@ def _rules(chain: Chain) -> list[Rule]:
     # One chain at a time: asked for two, nft 1.0 looks for both in the table of one.
     answer = _run(f'list the nftables chain "{chain.name}"', [{"list": chain.as_object()}])
     return [_rule(entry["rule"]) for entry in answer if "rule" in entry]
+
+
+def _about(text: str, chain: Chain) -> list[Rule]:
+    from pyroute2.netlink.nfnetlink.nftsocket import nft_rule_msg  # 120 ms, unless links were looked at before
+
+    named = (("NFTA_RULE_TABLE", chain.table), ("NFTA_RULE_CHAIN", chain.name))
+    wanted = netlink.message(nft_rule_msg, *named, nfgen_family=FAMILIES[chain.family])
+    what = f'list the nftables chain "{chain.name}"'
+    try:
+        with _open() as kernel_socket:
+            found = kernel.ask(what, kernel_socket.dump, GET_RULE, wanted, about=text.encode())
+    except KernelFailure as error:
+        if error.errno in (errno.ENOENT, *UNKNOWN):
+            return []
+        raise
+    marked = [_marked(chain, netlink.Attributes.of(rule)) for rule in found]
+    return [rule for rule in marked if text in rule.comment]
+
+
+def _marked(chain: Chain, attributes: netlink.Attributes) -> Rule:
+    return Rule(chain, attributes.get("NFTA_RULE_HANDLE"), str(attributes.get("NFTA_RULE_USERDATA", "")), ())
 
 
 def _open() -> netlink.Socket:

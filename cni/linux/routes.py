@@ -10,7 +10,7 @@ from typing import Any
 
 from cni.linux import kernel, messages, netlink
 from cni.linux.addresses import FAMILIES
-from cni.linux.link import Link
+from cni.linux.device import Device
 from cni.linux.links import Links
 from cni.linux.netlink import Attributes, nested
 from cni.spec.errors import KernelFailure
@@ -53,7 +53,7 @@ class Route:
         return f"{self.dst}{via}{metric}{table}"
 
 
-def add(links: Links, link: Link, route: Route) -> None:
+def add(links: Links, link: Device, route: Route) -> None:
     """Add the route, after others to the same place; an identical one that is there already will do.
 
     Raises KernelFailure.
@@ -66,7 +66,7 @@ def add(links: Links, link: Link, route: Route) -> None:
             raise
 
 
-def every(links: Links, family: int, link: Link | None = None) -> list[Route]:
+def every(links: Links, family: int, link: Device | None = None) -> list[Route]:
     """The unicast routes of all tables, of one family (4 or 6), and by way of one link. Raises KernelFailure."""
     messages = links.dump(f"list the IPv{family} routes", GET, _message(family=FAMILIES[family]))
     unicast = (message for message in messages if message["type"] == UNICAST)
@@ -89,7 +89,7 @@ def set_default(ifname: str, family: int, gateways: Iterable[IPAddress]) -> None
             add(links, link, Route(dst=EVERYWHERE[family], gateway=gateway))
 
 
-def _delete(links: Links, link: Link, route: Route) -> None:
+def _delete(links: Links, link: Device, route: Route) -> None:
     """Delete the route by way of `link`. Nothing happens when it is gone already."""
     try:
         what = f'remove route {route} from link "{link.name}"'
@@ -99,7 +99,7 @@ def _delete(links: Links, link: Link, route: Route) -> None:
             raise
 
 
-def _added(link: Link, route: Route) -> Any:
+def _added(link: Device, route: Route) -> Any:
     more: list[tuple[str, Any]] = []
     if route.source:
         more.append(("RTA_PREFSRC", str(route.source)))
@@ -109,7 +109,7 @@ def _added(link: Link, route: Route) -> Any:
     return _named(link, route, *more, proto=BOOT, type=UNICAST, scope=route.scope or 0)
 
 
-def _named(link: Link, route: Route, *more: tuple[str, Any], **fields: int) -> Any:
+def _named(link: Device, route: Route, *more: tuple[str, Any], **fields: int) -> Any:
     """What tells a route from others to the same place, and more."""
     named: list[tuple[str, Any]] = [("RTA_OIF", link.index), ("RTA_TABLE", route.table or MAIN_TABLE)]
     if route.dst.prefixlen:

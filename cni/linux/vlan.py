@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cni.linux import kernel, messages, netlink
-from cni.linux.link import Link
+from cni.linux.device import Device
 from cni.linux.links import AF_BRIDGE, DELETE, GET, Links
 from cni.linux.netlink import Attributes, nested
 
@@ -31,7 +31,7 @@ class Membership:
     native: bool = False
 
 
-def every(links: Links, port: Link) -> list[Membership]:
+def every(links: Links, port: Device) -> list[Membership]:
     """The port's VLANs, by number. Raises KernelFailure."""
     what = f'list the VLANs of port "{port.name}"'
     messages = links.dump(what, GET, _message(("IFLA_EXT_MASK", WITH_VLANS)))
@@ -39,7 +39,7 @@ def every(links: Links, port: Link) -> list[Membership]:
     return sorted(_memberships(entries))
 
 
-def replace(links: Links, port: Link, wanted: Iterable[Membership], *, keep_present: bool) -> None:
+def replace(links: Links, port: Device, wanted: Iterable[Membership], *, keep_present: bool) -> None:
     """Make the port a member of these VLANs, and unless `keep_present` of no others. Raises KernelFailure."""
     if not keep_present:
         for present in every(links, port):
@@ -50,7 +50,7 @@ def replace(links: Links, port: Link, wanted: Iterable[Membership], *, keep_pres
         kernel.change(what, links.netlink.ask, SET, _about(port, membership))
 
 
-def _about(port: Link, membership: Membership) -> Any:
+def _about(port: Device, membership: Membership) -> Any:
     info = {"vid": membership.vid, "flags": NATIVE if membership.native else 0}
     return _message(("IFLA_AF_SPEC", nested(("IFLA_BRIDGE_VLAN_INFO", info))), index=port.index)
 

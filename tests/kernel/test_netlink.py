@@ -11,7 +11,7 @@ from machine import Namespace
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from cni.linux import netlink, netns
-from cni.linux.netlink import Attributes, Interrupted, Socket
+from cni.linux.netlink import Attributes, Socket
 
 GET_LINK, NEW_LINK = 18, 16
 DONE = struct.pack("=i", 0)
@@ -96,13 +96,30 @@ def test_an_answer_to_an_earlier_request_is_nobodys(played: tuple[Socket, socket
     assert [found["index"] for found in opened.ask(GET_LINK, named("x"))] == [8]
 
 
-def test_a_list_that_changed_meanwhile_is_told_to_have(played: tuple[Socket, socket.socket]):
+def test_a_list_that_changed_meanwhile_is_asked_for_again(played: tuple[Socket, socket.socket]):
     opened, kernel = played
     kernel.send(answer(NEW_LINK, link(7), flags=netlink.DUMP_INTERRUPTED))
     kernel.send(answer(netlink.DONE, DONE))
+    kernel.send(answer(NEW_LINK, link(8), sequence=2) + answer(netlink.DONE, DONE, sequence=2))
 
-    with pytest.raises(Interrupted):
+    assert [found["index"] for found in opened.dump(GET_LINK, netlink.message(ifinfmsg))] == [8]
+
+
+def test_a_list_that_never_stops_changing_is_given_up(played: tuple[Socket, socket.socket]):
+    opened, kernel = played
+    for sequence in range(1, netlink.DUMP_TRIES + 1):
+        kernel.send(answer(netlink.DONE, DONE, sequence=sequence, flags=netlink.DUMP_INTERRUPTED))
+
+    with pytest.raises(OSError, match="temporarily unavailable"):
         opened.dump(GET_LINK, netlink.message(ifinfmsg))
+
+
+def test_of_a_list_only_what_is_about_something_is_looked_at(host: Namespace):
+    host.ip("link add sought type veth peer name other")
+
+    found = inside(host, lambda opened: opened.dump(GET_LINK, netlink.message(ifinfmsg), about=b"sought\0"))
+
+    assert [Attributes.of(message).get("IFLA_IFNAME") for message in found] == ["sought"]
 
 
 def test_a_list_that_ends_in_a_failure_is_none(played: tuple[Socket, socket.socket]):
