@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 
 from cni.node import systemd
@@ -13,6 +14,9 @@ from cni.plugin import files
 from cni.spec.errors import InvalidConfiguration
 
 BACKLOG = 4096
+PATIENCE = 3.0
+PAUSE = 0.02
+"""Seconds for another daemon to end, and between looks whether it has."""
 LONGEST = 107
 """Bytes of a socket's path, from <linux/un.h>."""
 
@@ -39,14 +43,24 @@ def _alone(path: str) -> Iterator[None]:
     files.ensure_directory(os.path.dirname(path), 0o700)
     lock = files.change(f'lock "{path}"', os.open, f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock, path)
         yield
-    except BlockingIOError as error:
-        raise InvalidConfiguration(
-            f'could not listen at "{path}"', "another daemon does", id="PLX-DAEMON-RUNNING"
-        ) from error
     finally:
         os.close(lock)
+
+
+def _lock(lock: int, path: str) -> None:
+    """Take the lock, which one that was killed may keep until the kernel has done what its threads asked for."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > end:
+                reason = "another daemon does"
+                raise InvalidConfiguration(f'could not listen at "{path}"', reason, id="PLX-DAEMON-RUNNING") from error
+        time.sleep(PAUSE)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
@@ -24,16 +23,18 @@ daemon.load()
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
     told = json.loads(line)
+    if os.fork():
+        continue
+    for descriptor in [os.open(path, os.O_RDONLY) for path in told["namespaces"]]:
+        ctypes.CDLL(None).setns(descriptor, 0)
+    # A process does not enter a PID namespace, its children do.
     pid = os.fork()
-    if pid == 0:
-        os.dup2(os.open("/dev/null", os.O_RDWR), 1)
-        for descriptor in [os.open(path, os.O_RDONLY) for path in told["namespaces"]]:
-            ctypes.CDLL(None).setns(descriptor, 0)
-        if "--fork" in told and os.fork():
-            os._exit(0)
-        daemon.run(daemon.Settings(socket=told["socket"]), {"NOTIFY_SOCKET": told["notify"]})
+    if pid:
+        print(pid, flush=True)
         os._exit(0)
-    print(pid, flush=True)
+    os.dup2(os.open("/dev/null", os.O_RDWR), 1)
+    daemon.run(daemon.Settings(socket=told["socket"]), {"NOTIFY_SOCKET": told["notify"]})
+    os._exit(0)
 """
 
 
@@ -135,10 +136,9 @@ class Nursery:
             os.kill(pid, signal.SIGTERM)
             assert self.heard.recv(100) == b"STOPPING=1"
 
-    def put(self, path: Path, host: int) -> None:
+    def put(self, path: Path, host: int) -> int:
         """Have a daemon listen at `path`, in all namespaces of the process `host`, for as long as that lives."""
-        spaces = [f"/proc/{host}/ns/{name}" for name in ("pid_for_children", "net", "mnt")]
-        self._begin(path, spaces, **{"--fork": True})  # a process does not enter a PID namespace, its children do
+        return self._begin(path, [f"/proc/{host}/ns/{name}" for name in ("pid_for_children", "net", "mnt")])
 
     def close(self) -> None:
         """End it; daemons that still run are not its own any more."""
@@ -148,7 +148,7 @@ class Nursery:
         self.heard.close()
         self.log.close()
 
-    def _begin(self, path: Path, namespaces: list[str], **more: Any) -> int:
+    def _begin(self, path: Path, namespaces: list[str]) -> int:
         if self.process is None:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-c", NURSERY, str(ROOT)],
@@ -159,9 +159,9 @@ class Nursery:
             )
         assert self.process.stdin
         assert self.process.stdout
-        told = {"socket": str(path), "namespaces": namespaces, "notify": str(self.notify), **more}
+        told = {"socket": str(path), "namespaces": namespaces, "notify": str(self.notify)}
         self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
         pid = int(self.process.stdout.readline())
-        assert self.heard.recv(100) == b"READY=1"
+        assert self.heard.recv(100) == b"READY=1", Path(self.log.name).read_text()
         return pid
