@@ -237,6 +237,41 @@ def test_rules_of_chains_that_do_not_exist_are_none(host: Namespace):
     assert netns.run_inside(host.path, lambda: nft.rules(CHAIN, other)) == []
 
 
+def test_rules_about_something_are_found_by_their_comments_alone(host: Namespace):
+    other = Chain("bridge", "plexus-test", "other")
+    assert netns.run_inside(host.path, lambda: nft.about("mine", CHAIN, other)) == []
+    comments = ("mine", "not yours, mine: and more", "yours")
+    commands = [
+        {"add": {"table": {"family": "inet", "name": CHAIN.table}}},
+        {"add": CHAIN.as_object()},
+        *({"add": {"rule": CHAIN.place | {"expr": [{"drop": None}], "comment": comment}}} for comment in comments),
+        {"add": {"rule": CHAIN.place | {"expr": [{"drop": None}]}}},
+    ]
+    netns.run_inside(host.path, lambda: nft.apply("add rules", commands))
+
+    found = netns.run_inside(host.path, lambda: nft.about("mine", CHAIN, other))
+
+    assert [(rule.chain, rule.comment) for rule in found] == [(CHAIN, comments[0]), (CHAIN, comments[1])]
+    netns.run_inside(host.path, lambda: nft.apply("remove rules", [rule.deletion for rule in found]))
+    assert [rule["comment"] for rule in host.rules(CHAIN.name) if "comment" in rule] == ["yours"]
+
+
+def test_what_results_tell_of_a_link_is_what_the_kernel_says(host: Namespace):
+    host.ip("link add some0 mtu 1400 type veth peer name other0")
+
+    found = inside(host, lambda links: links.get_device("some0"))
+
+    shown = host.link("some0")
+    assert (found.index, found.mac, found.mtu) == (shown["ifindex"], shown["address"], 1400)
+
+
+@pytest.mark.parametrize("name", ["nope", "a-name-that-is-too-long", "lo\0x"])
+def test_there_is_no_device_of_a_name_that_no_link_has(name: str, host: Namespace):
+    assert inside(host, lambda links: links.find_device(name)) is None
+    with pytest.raises(KernelFailure, match="could not find link"):
+        inside(host, lambda links: links.get_device(name))
+
+
 @pytest.mark.parametrize("number", sorted(kernel.GONE))
 def test_what_is_gone_already_is_known_by_its_number(number: int):
     assert kernel.already_gone(KernelFailure("could not", errno=number))
