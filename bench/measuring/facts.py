@@ -21,7 +21,7 @@ def gather() -> dict[str, Any]:
     """Of the machine and of all versions but ours."""
     return {
         "kernel": platform.release(),
-        "processors": f"{os.cpu_count()} of {_processor()}",
+        "processors": f"{_processor()}, {os.cpu_count()} processors",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
         "python": platform.python_version(),
         "reference plugins": reference.NEW,
