@@ -126,10 +126,10 @@ def _rules(chain: Chain) -> list[Rule]:
 
 
 def _about(text: str, chain: Chain) -> list[Rule]:
-    from pyroute2.netlink.nfnetlink.nftsocket import nft_rule_msg  # 120 ms, unless links were looked at before
-
     named = (("NFTA_RULE_TABLE", chain.table), ("NFTA_RULE_CHAIN", chain.name))
-    wanted = netlink.message(nft_rule_msg, *named, nfgen_family=FAMILIES[chain.family])
+    wanted = netlink.message(
+        messages.load("nfnetlink.nftsocket").nft_rule_msg, *named, nfgen_family=FAMILIES[chain.family]
+    )
     what = f'list the nftables chain "{chain.name}"'
     try:
         with _open() as kernel_socket:
