@@ -327,9 +327,16 @@ switch_version() {
     ln -s "versions/$version" "$prefix/.current.$$"
     mv -fT "$prefix/.current.$$" "$prefix/current"
     changed=1
+    restart_daemon
     for path in "$prefix"/versions/*; do
         [[ $path == "$prefix/versions/$version" || $path == "$prefix/$previous" ]] || rm -rf "$path"
     done
+}
+
+# It serves launchers of its own version only; until it is restarted, they work alone.
+restart_daemon() {
+    [[ $prefix == /opt/plexus ]] && has_command systemctl || return 0
+    systemctl --quiet try-restart plexus.service || say "note: restart the node daemon: systemctl restart plexus.service"
 }
 
 # --- The commands --------------------------------------------------------------------------------------------------
