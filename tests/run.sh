@@ -62,4 +62,10 @@ cd "$root"
 ((EUID == 0)) || say "not root: the tests that need a kernel of their own will be skipped" >&2
 ensure_tools
 ensure_environment
-exec .venv/bin/python -m pytest -n 2 "$@"
+if (($#)) || [[ ${PLEXUS_TESTS_STRICT-} != 1 ]]; then
+    exec .venv/bin/python -m pytest -n 2 "$@"
+fi
+.venv/bin/python -m pytest -n 2
+# The comparison has had its daemon above; what uses hosts and sandboxes has it here.
+PLEXUS_TESTS_DAEMON=1 exec .venv/bin/python -m pytest -n 2 tests/kernel \
+    tests/conformance/test_{chained_plugins,cnitool,meta_chains,mixed_operation,podman}.py
