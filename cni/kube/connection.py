@@ -13,6 +13,8 @@ from cni.kube.credentials import Client
 MERGE_PATCH = "application/merge-patch+json"
 PASSING = (408, 410, 425, 429, 500, 502, 503, 504)
 """Statuses that may be others in a moment: the server is starting, overloaded, or electing a leader."""
+KEPT = 8
+"""Kubeconfigs to which connections are kept; a node has one."""
 
 
 class Refused(Exception):
@@ -40,7 +42,7 @@ class Connection:
     def __init__(self, kubeconfig: str = "") -> None:
         self.kubeconfig = kubeconfig
         self._client: Client | None = None
-        self._read_at: float | None = None
+        self._read_as: tuple[int, ...] = ()
         self._reading = threading.Lock()
 
     def request(self, method: str, path: str, *, body: Any = None, patch: bool = False, timeout: float) -> Any:
@@ -62,6 +64,8 @@ class Connection:
                 timeout=urllib3.Timeout(total=timeout),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            if isinstance(error, urllib3.exceptions.SSLError):
+                self.refresh()  # the authority's certificate may have been replaced
             raise Passing(_reason(error)) from error
         except ValueError:  # its text would quote the token
             raise credentials.wrong(self.kubeconfig, "a token that no header can hold") from None
@@ -75,11 +79,31 @@ class Connection:
 
     def _fresh_client(self) -> Client:
         with self._reading:
-            changed_at = _changed_at(self.kubeconfig)
-            if self._client is None or changed_at != self._read_at:
+            version = _version(self.kubeconfig)
+            if self._client is None or version != self._read_as:
                 self._client = credentials.load(self.kubeconfig)
-                self._read_at = changed_at
+                self._read_as = version
             return self._client
+
+
+class Connections:
+    """A connection for each kubeconfig, kept for the calls to come; those asked for long ago make room."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[str, Connection] = {}
+
+    def get(self, kubeconfig: str) -> Connection:
+        """The one to the API server that `kubeconfig` names."""
+        with self._lock:
+            found = self._kept.pop(kubeconfig, None) or Connection(kubeconfig)
+            self._kept[kubeconfig] = found
+            if len(self._kept) > KEPT:
+                del self._kept[next(iter(self._kept))]
+            return found
+
+
+of_this_process = Connections()
 
 
 def _understood(status: int, reason: str) -> Exception:
@@ -110,8 +134,10 @@ def _reason(error: Exception) -> str:
     return f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no answer'}"
 
 
-def _changed_at(path: str) -> float | None:
+def _version(path: str) -> tuple[int, ...]:
+    """What changes with the file's content; empty where there is none."""
     try:
-        return os.stat(path).st_mtime if path else None
+        status = os.stat(path)
+        return status.st_mtime_ns, status.st_ino, status.st_size
     except OSError:
-        return None
+        return ()

@@ -16,7 +16,9 @@ from typing import Any
 from cni.spec.errors import InvalidConfiguration
 
 AT_ONCE = 4
-"""Connections that are kept open: as many as questions are asked at the same time."""
+"""Questions that a call asks at the same time."""
+OPEN = 16
+"""Connections that are kept open, once they were needed: a process may serve as many calls."""
 PLAIN = {"cluster": {"server", "certificate-authority", "certificate-authority-data"}, "user": {"token"}}
 """What we read ourselves; whatever is there besides changes what is meant."""
 
@@ -93,7 +95,7 @@ def _trusting(cluster: Mapping[str, str], directory: str) -> Any:
 def _pool(context: Any) -> Any:
     import urllib3
 
-    return urllib3.PoolManager(num_pools=1, maxsize=AT_ONCE, retries=False, ssl_context=context)
+    return urllib3.PoolManager(num_pools=1, maxsize=OPEN, retries=False, ssl_context=context)
 
 
 def _by_library(kubeconfig: str) -> Client:
@@ -103,7 +105,7 @@ def _by_library(kubeconfig: str) -> Client:
 
     configuration = client.Configuration()
     configuration.retries = False  # whoever asks knows how long it may take
-    configuration.connection_pool_maxsize = AT_ONCE
+    configuration.connection_pool_maxsize = OPEN
     try:
         if kubeconfig:
             config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)

@@ -172,10 +172,10 @@ def _source(conf: MetaConf, request: Request) -> Source:
         from cni.kube.manifests import Manifests
 
         return Manifests(conf.manifests, conf.status_directory)
+    from cni.kube import connection
     from cni.kube.api import ApiServer
-    from cni.kube.connection import Connection
 
-    return ApiServer(Connection(conf.kubeconfig), conf.api_timeout)
+    return ApiServer(connection.of_this_process.get(conf.kubeconfig), conf.api_timeout)
 
 
 def _get_pod(source: Source, who: Identity) -> Pod | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 from api_server import RESET, Server, write_kubeconfig
 
 from cni.kube.api import NETWORK_STATUS, ApiServer
-from cni.kube.connection import Connection
+from cni.kube.connection import KEPT, Connection, Connections
 from cni.kube.objects import Pod
 from cni.spec.errors import InvalidConfiguration, PluginUnavailable, TryAgainLater
 
@@ -202,3 +203,32 @@ def test_a_message_that_is_too_long_keeps_what_failed_and_what_to_do(api, server
     assert len(message.encode()) <= 1024
     assert message.startswith(begins)
     assert message.endswith(ends)
+
+
+def test_a_process_keeps_its_connection_for_the_next_call(kubeconfig, server):
+    connections = Connections()
+    for _ in range(3):
+        ApiServer(connections.get(str(kubeconfig)), deadline=20).get_pod("vms", "vm")
+    assert len(server.peers) == 1
+
+
+def test_a_process_keeps_few_connections(kubeconfig):
+    connections = Connections()
+    first = connections.get(str(kubeconfig))
+    for number in range(KEPT - 1):
+        connections.get(str(number))
+        assert connections.get(str(kubeconfig)) is first
+    for number in range(KEPT):
+        connections.get(str(number))
+    assert connections.get(str(kubeconfig)) is not first
+
+
+def test_a_kubeconfig_that_was_replaced_is_read_again(kubeconfig, server, api):
+    api.get_pod("vms", "vm")
+    server.token = "new"
+    new = kubeconfig.with_name("new")
+    write_kubeconfig(new, server.url, "new")
+    os.utime(new, ns=(kubeconfig.stat().st_atime_ns, kubeconfig.stat().st_mtime_ns))
+    new.rename(kubeconfig)
+    api.get_pod("vms", "vm")
+    assert [headers["Authorization"] for _, _, headers, _ in server.requests] == ["Bearer good", "Bearer new"]
