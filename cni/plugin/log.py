@@ -31,7 +31,7 @@ LABELS = {logging.DEBUG: "debug", logging.INFO: "verbose", logging.WARNING: "war
 OURS = ("cni", "delegates", "ipam")
 """Libraries stay at their warnings: the API's answers, which one of them shows when debugging, are full of secrets."""
 
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 MEGABYTE = 1 << 20
 LONGEST = 8192
 """Characters of a text that are logged."""
@@ -186,7 +186,8 @@ def _told(request: Request, about: str, *, success: int, failure: int) -> Iterat
     finally:
         if calls.isEnabledFor(level):
             took = time.monotonic() - begun
-            calls.log(level, "%s%s%s duration=%.3fs %s", request.command, _of_attachment(request), about, took, outcome)
+            told = f"{request.command}{_of_attachment(request)}{about} duration={took:.3f}s {outcome}"
+            calls.log(level, "%s", _escaped(told))  # other handlers than ours need not bear control characters
 
 
 def _of_attachment(request: Request) -> str:
