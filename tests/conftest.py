@@ -1,7 +1,8 @@
-"""What holds for every test: with PLEXUS_TESTS_STRICT=1 nothing is skipped for want of a tool or a privilege."""
+"""What holds for every test: what runs where, and with PLEXUS_TESTS_STRICT=1 nothing is skipped for want of a tool."""
 
 import os
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,21 @@ KERNEL = "this kernel"
 """How the reason of a skip begins that is no fault of the machine's set-up: no package brings, say, VLAN filtering."""
 GO = "no Go toolchain"
 """Another: what Debian 12 packages is too old for the reference plugins that are built from source."""
+
+
+TOGETHER = ("tests/cluster/", "tests/deploy/", "tests/vm/")
+"""Folders whose tests share what takes long to make, so that one process runs all of a folder."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid)
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

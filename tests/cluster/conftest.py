@@ -16,13 +16,6 @@ from traces import Traces
 NEEDED = ("etcd", "containerd", "runc", "openssl", "busybox", "nft", "iptables", "setpriv", "unshare", "nsenter")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of it on one worker, since there is one cluster."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-
-
 @pytest.fixture(scope="session")
 def kubernetes() -> Path:
     """The directory of Kubernetes' executables, where all that a cluster needs is there."""

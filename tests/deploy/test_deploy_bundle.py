@@ -33,8 +33,6 @@ UPDATES = 10
 PATIENCE = 120
 THEIRS = b"#!/bin/sh\necho another vendor\n"
 
-pytestmark = pytest.mark.xdist_group("bundle")
-
 
 def tree(root: Path) -> dict[str, tuple[Any, ...]]:
     """Everything below `root`: kind, mode and owner, and of files the content and the time."""

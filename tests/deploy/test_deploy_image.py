@@ -17,8 +17,6 @@ LIMITS = '[containers]\ndefault_ulimits = ["nofile={0}:{0}", "nproc={0}:{0}"]\n'
 PRIMARY = {"cniVersion": "1.0.0", "name": "n1", "plugins": [{"type": "bridge", "ipam": {"type": "host-local"}}]}
 TOKEN = "the-token-of-the-service-account"
 
-pytestmark = pytest.mark.xdist_group("image")
-
 
 class Podman:
     """Runs the containers of the DaemonSet, of which it knows what podman has options for."""

@@ -9,8 +9,6 @@ import pytest
 import vm
 from guest_suite import Case
 
-pytestmark = pytest.mark.xdist_group("vm")  # one machine for all
-
 
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
