@@ -41,7 +41,7 @@ class ApiServer:
         self.connection = connection
         self.deadline = deadline
 
-    def get_pod(self, namespace: str, name: str) -> Pod:
+    def get_pod(self, namespace: str, name: str, uid: str = "") -> Pod:  # noqa: ARG002 - it is the newest anyhow
         """Return the pod. Raises TryAgainLater when there is none, or no answer."""
         data = self._ask("GET", f"/api/v1/namespaces/{namespace}/pods/{name}", f'look up pod "{namespace}/{name}"')
         if data is None:
@@ -50,27 +50,13 @@ class ApiServer:
                 "the API server does not know it (any more); which networks it wants is unknown",
                 id="PLX-POD-UNKNOWN",
             )
-        metadata = data.get("metadata") or {}
-        return Pod(
-            namespace=namespace,
-            name=name,
-            uid=metadata.get("uid") or "",
-            annotations=metadata.get("annotations") or {},
-            node=(data.get("spec") or {}).get("nodeName") or "",
-            claims=claims.names(data),
-            extended_claim=claims.extended(data),
-        )
+        return read_pod(namespace, name, data)
 
     def find_network(self, namespace: str, name: str) -> NetworkAttachmentDefinition | None:
         """Return the definition, or None. Raises TryAgainLater when there is no answer."""
         what = f'look up NetworkAttachmentDefinition "{namespace}/{name}"'
         data = self._ask("GET", DEFINITIONS.format(namespace, name), what)
-        if data is None:
-            return None
-        spec = data.get("spec") or {}
-        annotations = (data.get("metadata") or {}).get("annotations") or {}
-        config = spec.get("config") or ""
-        return NetworkAttachmentDefinition(namespace=namespace, name=name, config=config, annotations=annotations)
+        return None if data is None else read_definition(namespace, name, data)
 
     def claimed_devices(self, pod: Pod, resources: Collection[str]) -> Devices:
         """The pod's devices of these resources by ResourceClaims. Raises TryAgainLater, InvalidConfiguration."""
@@ -141,6 +127,27 @@ class ApiServer:
                     raise _unanswered(what, error, self.deadline) from error
                 time.sleep(pause)
         raise AssertionError("pauses never end")
+
+
+def read_pod(namespace: str, name: str, data: Mapping[str, Any]) -> Pod:
+    """The pod that an object of the API is."""
+    metadata = data.get("metadata") or {}
+    return Pod(
+        namespace=namespace,
+        name=name,
+        uid=metadata.get("uid") or "",
+        annotations=metadata.get("annotations") or {},
+        node=(data.get("spec") or {}).get("nodeName") or "",
+        claims=claims.names(data),
+        extended_claim=claims.extended(data),
+    )
+
+
+def read_definition(namespace: str, name: str, data: Mapping[str, Any]) -> NetworkAttachmentDefinition:
+    """The definition that an object of the API is."""
+    config = (data.get("spec") or {}).get("config") or ""
+    annotations = (data.get("metadata") or {}).get("annotations") or {}
+    return NetworkAttachmentDefinition(namespace=namespace, name=name, config=config, annotations=annotations)
 
 
 def _bounded(message: str) -> str:

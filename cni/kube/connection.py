@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cni.kube import credentials
@@ -13,6 +15,7 @@ from cni.kube.credentials import Client
 MERGE_PATCH = "application/merge-patch+json"
 PASSING = (408, 410, 425, 429, 500, 502, 503, 504)
 """Statuses that may be others in a moment: the server is starting, overloaded, or electing a leader."""
+NO_HEADERS: Mapping[str, str] = {}
 KEPT = 8
 """Kubeconfigs to which connections are kept; a node has one."""
 
@@ -52,26 +55,41 @@ class Connection:
         """
         import urllib3
 
-        client = self._fresh_client()
-        headers = {"Accept": "application/json", "Content-Type": MERGE_PATCH if patch else "application/json"}
+        headers = {"Content-Type": MERGE_PATCH if patch else "application/json"}
         text = None if body is None else json.dumps(body)
+        answer = self._send(method, path, headers=headers, body=text, timeout=urllib3.Timeout(total=timeout))
+        return _decoded(answer.data)
+
+    @contextlib.contextmanager
+    def stream(self, path: str, *, silence: float) -> Iterator[Iterator[Any]]:
+        """Have, for the block, the JSON objects that the server sends one after the other until it ends.
+
+        Raises as `request`, also from the iterator, Passing after `silence` seconds without any.
+        """
+        import urllib3
+
+        answer = self._send("GET", path, timeout=urllib3.Timeout(total=silence), preload_content=False)
         try:
-            answer = client.pool.request(
-                method,
-                client.server + path,
-                body=text,
-                headers={**headers, **client.authorization()},
-                timeout=urllib3.Timeout(total=timeout),
-            )
+            yield _objects(answer)
+        finally:
+            answer.close()
+
+    def _send(self, method: str, path: str, *, headers: Mapping[str, str] = NO_HEADERS, **how: Any) -> Any:
+        import urllib3
+
+        client = self._fresh_client()
+        headers = {"Accept": "application/json", **headers, **client.authorization()}
+        try:
+            answer = client.pool.request(method, client.server + path, headers=headers, **how)
+            if not 200 <= answer.status < 300:
+                raise _understood(answer.status, _message(answer.data, answer.reason))
+            return answer
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, urllib3.exceptions.SSLError):
                 self.refresh()  # the authority's certificate may have been replaced
             raise Passing(_reason(error)) from error
         except ValueError:  # its text would quote the token
             raise credentials.wrong(self.kubeconfig, "a token that no header can hold") from None
-        if not 200 <= answer.status < 300:
-            raise _understood(answer.status, _message(answer.data, answer.reason))
-        return _decoded(answer.data)
 
     def refresh(self) -> None:
         """Read the credentials anew at the next request: a token is replaced before it expires."""
@@ -120,6 +138,16 @@ def _message(text: bytes, reason: str) -> str:
         return str(json.loads(text)["message"])
     except (TypeError, ValueError, KeyError):
         return reason
+
+
+def _objects(answer: Any) -> Iterator[Any]:
+    import urllib3
+
+    try:
+        for line in answer:
+            yield _decoded(line)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise Passing(_reason(error)) from error
 
 
 def _decoded(text: bytes) -> Any:

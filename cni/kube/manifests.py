@@ -40,7 +40,7 @@ class Manifests:
         self.status_directory = status_directory
         self._read: dict[str, tuple[Stamp, Manifest]] = {}
 
-    def get_pod(self, namespace: str, name: str) -> Pod:
+    def get_pod(self, namespace: str, name: str, uid: str = "") -> Pod:  # noqa: ARG002 - nothing is remembered
         """Return the pod. Raises TryAgainLater when no manifest defines it, DecodingFailure when one is broken."""
         data = self._find("Pod", namespace, name)
         if data is None:

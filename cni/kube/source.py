@@ -19,8 +19,11 @@ class Source(Protocol):
         """How many threads are worth having for questions; 1 where an answer costs no waiting."""
         ...
 
-    def get_pod(self, namespace: str, name: str) -> Pod:
-        """Return the pod. Raises TryAgainLater when it is not known, or cannot be."""
+    def get_pod(self, namespace: str, name: str, uid: str = "") -> Pod:
+        """Return the pod, which a source that remembers looks up anew where it knows another UID.
+
+        Raises TryAgainLater when it is not known, or cannot be.
+        """
         ...
 
     def find_network(self, namespace: str, name: str) -> NetworkAttachmentDefinition | None:

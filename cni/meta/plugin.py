@@ -172,17 +172,16 @@ def _source(conf: MetaConf, request: Request) -> Source:
         from cni.kube.manifests import Manifests
 
         return Manifests(conf.manifests, conf.status_directory)
-    from cni.kube import connection
-    from cni.kube.api import ApiServer
+    from cni.kube import watched
 
-    return ApiServer(connection.of_this_process.get(conf.kubeconfig), conf.api_timeout)
+    return watched.of_this_process.source(conf.kubeconfig, conf.api_timeout)
 
 
 def _get_pod(source: Source, who: Identity) -> Pod | None:
     """The pod the runtime means; None for a container that is no pod's. Raises TryAgainLater."""
     if not who.is_pod:
         return None
-    pod = source.get_pod(who.namespace, who.name)
+    pod = source.get_pod(who.namespace, who.name, who.uid)
     if who.uid and pod.uid and who.uid != pod.uid and not pod.is_static:
         raise TryAgainLater(
             f'could not use pod "{pod.full_name}": its UID is "{pod.uid}"',

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cni.kube import watched
 from cni.linux import messages
 from cni.node import launcher, listener, systemd
 from cni.node.reception import Reception
@@ -51,6 +52,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
     os.umask(0o077)
     _allow_descriptors()
     load()
+    watched.of_this_process.remember()
     with listener.opened(settings.socket, environ) as listeners:
         reception = Reception(listeners, settings.slots, settings.capacity, environ)
         for number in (signal.SIGTERM, signal.SIGINT):
