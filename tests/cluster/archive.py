@@ -45,7 +45,8 @@ def layer_of(directory: Path, name: str) -> bytes:
 
 
 def _roots(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    return entry.replace(uid=0, gid=0, uname="", gname="", deep=False)
+    entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, "", ""
+    return entry
 
 
 def _layer(busybox: Path) -> bytes:

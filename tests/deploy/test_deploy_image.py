@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import bundled
-import image
+import built_image
 import pytest
 import yaml
 from bundled import ROOT, BareHost
@@ -58,7 +58,7 @@ def podman(host: Host, tmp_path: Path) -> Podman:
     (tmp_path / "scratch/account/token").write_text(TOKEN)
     (tmp_path / "scratch/account/ca.crt").write_text("-----BEGIN CERTIFICATE-----\n")
     made = Podman(host, tmp_path / "scratch", bundled.make_root(tmp_path / "root"))
-    image.build([*made.storage, "--runroot", str(tmp_path / "build/run")], tmp_path / "build")
+    built_image.build([*made.storage, "--runroot", str(tmp_path / "build/run")], tmp_path / "build")
     return made
 
 
@@ -68,7 +68,7 @@ def test_the_image_installs_and_configures_a_host_with_the_rights_of_the_daemons
     os.chown(bare.bin_dir, 1001, 116)  # as an unpacked archive leaves it
     (install,), (agent,) = podman.pod["initContainers"], podman.pod["containers"]
 
-    said = podman.call("run", "--rm", *podman.options(install), image.IMAGE, *install["args"])
+    said = podman.call("run", "--rm", *podman.options(install), built_image.IMAGE, *install["args"])
 
     assert "installed version" in said
     assert TOKEN not in said
@@ -80,7 +80,7 @@ def test_the_image_installs_and_configures_a_host_with_the_rights_of_the_daemons
     assert kubeconfig["users"][0]["user"]["token"] == TOKEN
     assert kubeconfig["clusters"][0]["cluster"]["server"] == "https://[fd00:10:96::1]:443"
 
-    podman.call("run", "--detach", "--name=agent", *podman.options(agent), image.IMAGE, *agent["args"])
+    podman.call("run", "--detach", "--name=agent", *podman.options(agent), built_image.IMAGE, *agent["args"])
     podman.call("exec", "agent", *agent["readinessProbe"]["exec"]["command"])
     podman.call("stop", "--time=30", "agent")
 
