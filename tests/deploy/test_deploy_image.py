@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import bundled
 import built_image
+import bundled
 import pytest
 import yaml
 from bundled import ROOT, BareHost
