@@ -97,5 +97,6 @@ class Reception:
 
     def _show_life(self) -> None:
         self.waiting.reassure()
+        self.waiting.sweep()
         if self.watchdog and not self.waiting.is_stuck(STUCK):
             systemd.notify(self.environ, "WATCHDOG=1")

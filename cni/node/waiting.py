@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from queue import Empty, SimpleQueue
 
 from cni.node.client import Client
+
+READING = 2.0
+"""Seconds for a launcher to read one byte."""
 
 
 class Waiting:
@@ -17,6 +21,7 @@ class Waiting:
         self._line: SimpleQueue[Client | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._clients: set[Client] = set()
+        self._refused: deque[tuple[float, Client]] = deque()
         self._taken_at = time.monotonic()
 
     @property
@@ -26,14 +31,14 @@ class Waiting:
 
     @property
     def any(self) -> bool:
-        """Whether anybody waits, for a worker or for its answer."""
-        return bool(self._clients)
+        """Whether anybody waits, for a worker or for its answer, or reads that there is none."""
+        return bool(self._clients or self._refused)
 
     def admit(self, client: Client) -> bool:
         """Put a launcher in line, unless that is full; whether it was."""
         if self.length >= self.capacity:
             client.refuse()
-            client.close()
+            self._refused.append((time.monotonic(), client))  # closed at once, the kernel would lose what was said
             return False
         client.reassure()
         with self._lock:
@@ -66,6 +71,11 @@ class Waiting:
         with self._lock:
             for client in self._clients:
                 client.reassure()
+
+    def sweep(self) -> None:
+        """Let those go who have had the time to read that they were refused."""
+        while self._refused and time.monotonic() - self._refused[0][0] > READING:
+            self._refused.popleft()[1].close()
 
     def close(self, workers: int) -> None:
         """Say that nobody will come any more, to each worker that finds the line empty."""
