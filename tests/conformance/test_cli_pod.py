@@ -78,8 +78,9 @@ class Node:
         return {link["ifname"] for link in self.ip("link", netns=netns)} - {"lo"}
 
     def leased(self) -> list[str]:
-        kept = ("lock", "last_reserved_ip.0")
-        return sorted(path.name for path in self.leases.rglob("*") if path.is_file() and path.name not in kept)
+        kept = ("lock", "last_reserved_ip.0")  # and the indices, whose names begin with a dot
+        found = (path.name for path in self.leases.rglob("*") if path.is_file())
+        return sorted(name for name in found if name not in kept and not name.startswith("."))
 
     def left(self) -> dict[str, Any]:
         """What an attachment leaves where it is not undone; bridges stay, shared as they are."""
