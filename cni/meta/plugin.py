@@ -97,6 +97,7 @@ def delete(request: Request) -> None:
     """
     conf = config.parse_for_delete(request)
     records = Ledger(conf.ledger_directory)
+    records.sweep(request.container_id, request.ifname)
     try:
         own = records.find(request.container_id, request.ifname)
     except DamagedRecord as error:
