@@ -148,9 +148,9 @@ def test_a_launcher_of_another_version_works_alone(daemon, conf, tmp_path):
     other.mkdir()
     for name in ("cni", "ipam", "delegates"):
         (other / name).symlink_to(Path(__file__).parents[2] / name)
-    script = (daemon.bin_dir / "host-local").read_text()
+    interpreter, rest = (daemon.bin_dir / "host-local").read_text().split("\n", 1)
     path = daemon.bin_dir / "older"
-    path.write_text(script.replace(str(Path(__file__).parents[2]), str(other)))
+    path.write_text(interpreter + "\n" + rest.replace(str(Path(__file__).parents[2]), str(other)))
     path.chmod(0o755)
     done = subprocess.run(
         [str(path)], input=json.dumps(conf), env=environment("ADD"), text=True, check=False, capture_output=True
