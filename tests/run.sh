@@ -10,7 +10,7 @@ source "$root/install.sh"
 
 ensure_tools() {
     local -a needs=(ip=iproute2 nft=nftables iptables=iptables ping=iputils-ping shellcheck=shellcheck git=git)
-    needs+=(podman=podman busybox=busybox-static)
+    needs+=(podman=podman crun=crun busybox=busybox-static)
     needs+=(patchelf=patchelf buildah=buildah debootstrap=debootstrap)
     filters_vlans || [[ $(uname -m) != x86_64 ]] || needs+=(qemu-system-x86_64=qemu-system-x86)
     # tests/cluster builds Kubernetes with Go, where it is not given.

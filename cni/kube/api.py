@@ -182,5 +182,5 @@ def _unanswered(what: str, error: Passing, deadline: float) -> TryAgainLater:
 def _pauses() -> Iterator[float]:
     pause = FIRST_PAUSE
     while True:
-        yield pause * random.uniform(0.5, 1)  # noqa: S311 - so that nodes do not ask in step
+        yield pause * random.SystemRandom().uniform(0.5, 1)  # so that nodes do not ask in step
         pause = min(pause * 2, LONGEST_PAUSE)

@@ -64,7 +64,7 @@ class Mirror(Generic[T]):
 
     def _follow_for_ever(self) -> None:
         while True:
-            time.sleep(self._follow() * random.uniform(0.5, 1))  # noqa: S311 - nodes need not ask in step
+            time.sleep(self._follow() * random.SystemRandom().uniform(0.5, 1))  # nodes need not ask in step
 
     def _follow(self) -> float:
         """List and watch until that fails; how long to leave it then."""

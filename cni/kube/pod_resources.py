@@ -89,7 +89,7 @@ class PodResources:
                     raise self._unanswered(error) from error
                 if error.status != grpc.RESOURCE_EXHAUSTED:
                     raise
-                time.sleep(random.uniform(0, PAUSE))  # noqa: S311 - so that pods that start together do not ask in step
+                time.sleep(random.SystemRandom().uniform(0, PAUSE))  # pods that start together need not ask in step
 
     def _unanswered(self, error: grpc.Failed) -> TryAgainLater:
         return TryAgainLater(

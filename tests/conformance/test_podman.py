@@ -26,6 +26,7 @@ UNIFIED = "/sys/fs/cgroup/unified"
 SETTINGS = """
 [engine]
 cgroup_manager = "cgroupfs"
+runtime = "crun"
 events_logger = "file"
 [network]
 network_backend = "cni"
