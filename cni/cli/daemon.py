@@ -27,13 +27,22 @@ def add_arguments(parser: argparse.ArgumentParser, socket: str) -> None:
         help="launchers that may wait for a slot; to more it says that they should be called later"
         " (default %(default)s)",
     )
+    parser.add_argument(
+        "--metrics",
+        metavar="ADDRESS",
+        default="",
+        help="where Prometheus reads metrics: unix:/PATH, or a loopback address and a port (default: nowhere)",
+    )
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Be the daemon. Raises InvalidConfiguration, IOFailure when it cannot begin."""
     from cni.node import daemon
 
-    daemon.run(daemon.Settings(socket=options.socket, slots=options.slots, capacity=options.queue), environ)
+    settings = daemon.Settings(
+        socket=options.socket, slots=options.slots, capacity=options.queue, metrics=options.metrics
+    )
+    daemon.run(settings, environ)
 
 
 def _positive(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from dataclasses import dataclass
 
 from cni.node.launcher import ANSWER, BUSY, MAGIC, NAMESPACES, ROOT, WAIT
@@ -58,6 +59,7 @@ class Client:
         for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             connection.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", PATIENCE, 0))
         self.connection = connection
+        self.came_at = time.monotonic()
         self.token = -1
 
     def is_roots(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import logging
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 
 from cni.kube import watched
 from cni.linux import messages
-from cni.node import launcher, listener, systemd
+from cni.node import launcher, listener, metrics, systemd
 from cni.node.reception import Reception
+from cni.node.waiting import Waiting
 from cni.plugin import invoke, log
 
 logger = logging.getLogger(__name__)
@@ -45,24 +47,39 @@ class Settings:
     capacity: int = 1024
     """Launchers that may wait for a slot."""
 
+    metrics: str = ""
+    """Where Prometheus may read metrics: `unix:` and a path, or a loopback address and a port."""
+
 
 def run(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT. Raises InvalidConfiguration when it cannot begin, IOFailure."""
+    if settings.metrics:
+        metrics.check_address(settings.metrics)
     _log_for_operators()
     os.umask(0o077)
     _allow_descriptors()
     load()
     watched.of_this_process.remember()
-    with listener.opened(settings.socket, environ) as listeners:
-        reception = Reception(listeners, settings.slots, settings.capacity, environ)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, reception.end)
-        systemd.notify(environ, "READY=1")
-        logger.info("ready on %s, for %d requests at a time", settings.socket, settings.slots)
-        reception.work()
-        systemd.notify(environ, "STOPPING=1")
-        logger.info("ending; %d wait", reception.waiting.length)
+    with contextlib.ExitStack() as stack:
+        listeners = stack.enter_context(listener.opened(settings.socket, environ))
+        waiting = Waiting(settings.capacity)
+        counter: metrics.Counter = metrics.NOBODY
+        if settings.metrics:
+            counts = counter = metrics.Metrics(waiting, settings.slots)
+            stack.enter_context(metrics.shown(counts, settings.metrics))
+        reception = Reception(listeners, waiting, settings.slots, environ, counter)
+        _work(reception, settings, environ)
     reception.finish()
+
+
+def _work(reception: Reception, settings: Settings, environ: Mapping[str, str]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, reception.end)
+    systemd.notify(environ, "READY=1")
+    logger.info("ready on %s, for %d requests at a time", settings.socket, settings.slots)
+    reception.work()
+    systemd.notify(environ, "STOPPING=1")
+    logger.info("ending; %d wait", reception.waiting.length)
 
 
 def load() -> None:

@@ -12,6 +12,7 @@ from types import FrameType
 
 from cni.node import launcher, systemd
 from cni.node.client import Client, own_place
+from cni.node.metrics import NOBODY, Counter
 from cni.node.waiting import Waiting
 from cni.node.worker import Worker, Workshop
 
@@ -29,13 +30,19 @@ class Reception:
     """Welcomes launchers, reassures them while they wait, and has workers serve them."""
 
     def __init__(
-        self, listeners: Sequence[socket.socket], slots: int, capacity: int, environ: Mapping[str, str]
+        self,
+        listeners: Sequence[socket.socket],
+        waiting: Waiting,
+        slots: int,
+        environ: Mapping[str, str],
+        counter: Counter = NOBODY,
     ) -> None:
         self.listeners = listeners
         self.environ = environ
-        self.waiting = Waiting(capacity)
+        self.waiting = waiting
+        self.counter = counter
         self.ending = False
-        shop = Workshop(code=launcher.__file__, place=own_place(), waiting=self.waiting)
+        shop = Workshop(code=launcher.__file__, place=own_place(), waiting=waiting, counter=counter)
         self.workers = [Worker(shop, number) for number in range(slots)]
         self.watchdog = systemd.watchdog_seconds(environ) / 2
         self.signals, self._wake = socket.socketpair()
@@ -90,7 +97,8 @@ class Reception:
                 return
             client = Client(connection)
             if client.is_roots():
-                self.waiting.admit(client)
+                if not self.waiting.admit(client):
+                    self.counter.refused()
             else:
                 logger.warning("sent away a launcher that is not root's")
                 client.close()

@@ -21,6 +21,7 @@ class Waiting:
         self._line: SimpleQueue[Client | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._clients: set[Client] = set()
+        self._served: set[Client] = set()
         self._refused: deque[tuple[float, Client]] = deque()
         self._taken_at = time.monotonic()
 
@@ -28,6 +29,11 @@ class Waiting:
     def length(self) -> int:
         """How many wait for a worker."""
         return self._line.qsize()
+
+    @property
+    def served(self) -> int:
+        """How many workers have a launcher."""
+        return len(self._served)
 
     @property
     def any(self) -> bool:
@@ -50,6 +56,8 @@ class Waiting:
         """The next in line, when there is one; None when there will not be any more."""
         client = self._line.get()
         self._taken_at = time.monotonic()
+        if client is not None:
+            self._served.add(client)
         return client
 
     def is_stuck(self, seconds: float) -> bool:
@@ -64,6 +72,7 @@ class Waiting:
     def dismiss(self, client: Client) -> None:
         """Let a launcher go."""
         self.answering(client)
+        self._served.discard(client)
         client.close()
 
     def reassure(self) -> None:

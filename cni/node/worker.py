@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cni.linux import inherited, thread
 from cni.node.client import Client, Declined, Errand
+from cni.node.metrics import NOBODY, Counter
 from cni.node.waiting import Waiting
 from cni.plugin import invoke, log, skel
 
@@ -54,6 +57,7 @@ class Workshop:
     code: str
     place: str
     waiting: Waiting
+    counter: Counter = NOBODY
     attachments: Attachments = field(default_factory=Attachments)
 
 
@@ -71,6 +75,7 @@ class Worker(threading.Thread):
             try:
                 self.serve(client)
             except (Declined, OSError) as error:
+                self.shop.counter.declined()
                 logger.warning("left a launcher to itself: %s", error)
             except Exception:  # the launcher goes on by itself, and so do we
                 logger.critical("could not serve a launcher", exc_info=True)
@@ -100,13 +105,18 @@ class Worker(threading.Thread):
         # Who is executed holds the connection open: when we die, the launcher waits until nobody is at work any more.
         inherited.descriptors.set((client.connection.fileno(),))
         logger.debug("begin %s %s %s", errand.command, *errand.attachment)
+        begun = time.monotonic()
         status, stdout, stderr = _run(errand, errand.environ)
+        took = time.monotonic() - begun
         self.shop.waiting.answering(client)
-        delivered = not client.is_gone() and client.answer(status, stdout.encode(), stderr.encode())
+        delivered = not client.is_gone() and client.answer(status, _encoded(stdout), _encoded(stderr))
         if not delivered and errand.command == "ADD" and status == 0:
             # Its DEL may have come before the ADD was at its end, to a launcher that worked alone.
             logger.warning("undo an ADD whose launcher is gone: %s %s", *errand.attachment)
             _run(errand, errand.environ | {"CNI_COMMAND": "DEL"})
+        outcome = _outcome(status, stdout) if delivered else "abandoned"
+        waited = begun - client.came_at
+        self.shop.counter.served(errand.command, errand.name, outcome, waited=waited, took=took)
 
 
 def _run(errand: Errand, environ: Mapping[str, str]) -> tuple[int, str, str]:
@@ -117,3 +127,13 @@ def _run(errand: Errand, environ: Mapping[str, str]) -> tuple[int, str, str]:
     finally:
         log.end()
     return status, stdout.getvalue(), stderr.getvalue()
+
+
+def _encoded(text: str) -> bytes:
+    """The bytes to print; a lone surrogate, from the environment or a path, is none."""
+    return text.encode(errors="replace")
+
+
+def _outcome(status: int, stdout: str) -> str:
+    """What to count: that it went well, or the code of what went wrong."""
+    return "ok" if status == 0 else str(json.loads(stdout)["code"])

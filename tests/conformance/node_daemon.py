@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,14 @@ for line in sys.stdin:
     daemon.run(daemon.Settings(socket=told["socket"]), {"NOTIFY_SOCKET": told["notify"]})
     os._exit(0)
 """
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what must come."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.02)
 
 
 @dataclass

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import node_daemon
 import pytest
 from comparison import columns
-from node_daemon import Daemon
+from node_daemon import Daemon, until
 from plugin_call import Answer, environment
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the daemon serves root")
@@ -75,13 +74,6 @@ def held_up(conf: dict[str, Any]) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def until(condition: Any) -> None:
-    end = time.monotonic() + node_daemon.PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.02)
 
 
 def connections(daemon: Daemon) -> int:

@@ -1,0 +1,156 @@
+"""What the daemon counts, and where Prometheus reads it; both only where the operator wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
+from typing import Any, Protocol
+
+from cni.node.waiting import Waiting
+from cni.plugin import files
+from cni.spec.errors import InvalidConfiguration
+
+UNIX = "unix:"
+BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+"""Seconds."""
+
+
+class Counter(Protocol):
+    """Who is told of what the daemon does."""
+
+    def served(self, command: str, plugin: str, outcome: str, *, waited: float, took: float) -> None:
+        """Count a request; the outcome is "ok", an error's code, or "abandoned" where the launcher was gone."""
+        ...
+
+    def declined(self) -> None:
+        """Count a launcher that was left to itself."""
+        ...
+
+    def refused(self) -> None:
+        """Count a launcher for which there was no room in line."""
+        ...
+
+
+class Nobody:
+    """Counts nothing."""
+
+    def served(self, command: str, plugin: str, outcome: str, *, waited: float, took: float) -> None:
+        """Forget it."""
+
+    def declined(self) -> None:
+        """Forget it."""
+
+    def refused(self) -> None:
+        """Forget it."""
+
+
+NOBODY = Nobody()
+
+
+class Metrics:
+    """Counts, for Prometheus."""
+
+    def __init__(self, waiting: Waiting, slots: int) -> None:
+        import prometheus_client as client
+
+        self.registry = client.CollectorRegistry()
+        own: dict[str, Any] = {"registry": self.registry, "namespace": "plexus"}
+        labels = ("command", "plugin")
+        self._requests = client.Counter("requests", "Requests served.", (*labels, "outcome"), **own)
+        self._seconds = client.Histogram("request_seconds", "Time to serve.", labels, buckets=BUCKETS, **own)
+        self._waited = client.Histogram("waited_seconds", "Time in line for a slot.", buckets=BUCKETS, **own)
+        self._declined = client.Counter("declined", "Launchers left to themselves: of another version or place.", **own)
+        self._refused = client.Counter("refused", "Launchers told to come later: the line was full.", **own)
+        client.Gauge("slots", "Requests that can be served at a time.", **own).set(slots)
+        client.Gauge("waiting", "Launchers in line for a slot.", **own).set_function(lambda: waiting.length)
+        client.Gauge("in_flight", "Requests that are being served.", **own).set_function(lambda: waiting.served)
+        client.ProcessCollector(registry=self.registry)
+
+    def served(self, command: str, plugin: str, outcome: str, *, waited: float, took: float) -> None:
+        """Count a request."""
+        self._requests.labels(command, plugin, outcome).inc()
+        self._seconds.labels(command, plugin).observe(took)
+        self._waited.observe(waited)
+
+    def declined(self) -> None:
+        """Count a launcher that was left to itself."""
+        self._declined.inc()
+
+    def refused(self) -> None:
+        """Count a launcher for which there was no room in line."""
+        self._refused.inc()
+
+
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+@contextlib.contextmanager
+def shown(metrics: Metrics, address: str) -> Iterator[None]:
+    """Have Prometheus read them at `address` for the block. Raises InvalidConfiguration, IOFailure."""
+    from prometheus_client import MetricsHandler
+
+    class Handler(MetricsHandler):
+        registry = metrics.registry
+
+        def address_string(self) -> str:
+            """Who asks; a Unix socket does not say."""
+            return "local"
+
+    server = files.change(f'show metrics at "{address}"', _server, address, Handler)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        if address.startswith(UNIX):
+            files.remove(address.removeprefix(UNIX))
+
+
+def check_address(address: str) -> None:
+    """Raise InvalidConfiguration unless it is a Unix socket's, or one that only this machine reaches."""
+    if address.startswith(f"{UNIX}/"):
+        return
+    try:
+        _host_and_port(address)
+    except ValueError as error:
+        raise InvalidConfiguration(
+            f'could not show metrics at "{address}"',
+            f"{error}; write unix:/PATH, or a loopback address and a port, 127.0.0.1:9464 or [::1]:9464",
+            id="PLX-DAEMON-METRICS",
+        ) from error
+
+
+def _server(address: str, handler: Any) -> socketserver.BaseServer:
+    if not address.startswith(UNIX):
+        host, port = _host_and_port(address)
+        return _Server((host, port), handler) if "." in host else _Server6((host, port), handler)
+    path = address.removeprefix(UNIX)
+    files.remove(path)
+    server = _UnixServer(path, handler)
+    os.chmod(path, 0o600)
+    return server
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """The two parts of an address that only this machine reaches. Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(f"{host} can be reached by others")
+    return host, int(port)
