@@ -41,26 +41,26 @@ def _alone(path: str) -> Iterator[None]:
         reason = f"a socket's path has {LONGEST} bytes at most"
         raise InvalidConfiguration(f'could not listen at "{path}"', reason, id="PLX-DAEMON-SOCKET")
     files.ensure_directory(os.path.dirname(path), 0o700)
-    lock = files.change(f'lock "{path}"', os.open, f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = _lock(path)
     try:
-        _lock(lock, path)
         yield
     finally:
+        files.remove(f"{path}.lock")
         os.close(lock)
 
 
-def _lock(lock: int, path: str) -> None:
+def _lock(path: str) -> int:
     """Take the lock, which one that was killed may keep until the kernel has done what its threads asked for."""
     end = time.monotonic() + PATIENCE
-    while True:
-        try:
+    while time.monotonic() < end:
+        lock = files.change(f'lock "{path}"', os.open, f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > end:
-                reason = "another daemon does"
-                raise InvalidConfiguration(f'could not listen at "{path}"', reason, id="PLX-DAEMON-RUNNING") from error
+            if _inode(f"{path}.lock") == os.fstat(lock).st_ino:  # else its holder has just removed it
+                return lock
+        os.close(lock)
         time.sleep(PAUSE)
+    raise InvalidConfiguration(f'could not listen at "{path}"', "another daemon does", id="PLX-DAEMON-RUNNING")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import node_daemon
 import pytest
 from filelock import FileLock
 
@@ -20,6 +21,7 @@ ALWAYS = set(launchers.OWN)
 SHARED = set(launchers.SHARED)
 THEIRS = b"#!/bin/sh\necho another vendor\n"
 REINSTALLATIONS = 30
+RUN = Path("/run/plexus")
 OLD = 10**18
 """A time of modification, in nanoseconds, that nothing written now has."""
 
@@ -276,6 +278,18 @@ def test_the_environment_and_the_directory_of_the_caller_cannot_reach_a_launcher
     for environ in ({"PYTHONPATH": here}, {"PYTHONHOME": here}, {"PYTHONPATH": f"{here}:", "PYTHONSTARTUP": here}):
         process = machine.launch("plexus", CNI_COMMAND="VERSION", **environ)
         assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_an_installations_daemon_serves_its_launchers_without_being_told_where(machine):
+    machine.install()
+    there_before = RUN.exists()
+    with node_daemon.running(machine.bin_dir) as daemon:
+        process = machine.launch("bridge", CNI_COMMAND="VERSION")
+        assert "1.1.0" in json.loads(process.stdout)["supportedVersions"]
+        assert daemon.begun("VERSION") >= 1  # launchers of tests beside this one may be served too
+        assert daemon.end() == 0
+    if not there_before:
+        RUN.rmdir()  # it was empty again
 
 
 def test_launchers_run_while_versions_change_below_them(fresh, next_sources):

@@ -22,6 +22,8 @@ from installed import DAEMON_WANTED, PATH
 from node_daemon import Nursery
 
 BEGIN = """
+# crun refuses a machine that has both versions of cgroups.
+if mountpoint --quiet /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
 mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && ip link set lo up && echo ready && exec sleep infinity
 """
 SERVER = """

@@ -13,7 +13,12 @@ from bundled import ROOT, BareHost
 from installed import tools
 from throwaway import Host
 
-LIMITS = '[containers]\ndefault_ulimits = ["nofile={0}:{0}", "nproc={0}:{0}"]\n'
+SETTINGS = """
+[engine]
+runtime = "crun"
+[containers]
+default_ulimits = ["nofile={0}:{0}", "nproc={0}:{0}"]
+"""
 PRIMARY = {"cniVersion": "1.0.0", "name": "n1", "plugins": [{"type": "bridge", "ipam": {"type": "host-local"}}]}
 TOKEN = "the-token-of-the-service-account"
 
@@ -25,7 +30,7 @@ class Podman:
         self.host, self.scratch, self.root = host, scratch, root
         self.storage = ["--root", f"{scratch}/storage", "--storage-driver", "vfs"]
         limit = min(1024, os.sysconf("SC_OPEN_MAX"))
-        (scratch / "containers.conf").write_text(LIMITS.format(limit))
+        (scratch / "containers.conf").write_text(SETTINGS.format(limit))
         (daemon_set,) = yaml.safe_load_all((ROOT / "deploy/base/daemonset.yaml").read_text())
         self.pod = daemon_set["spec"]["template"]["spec"]
 
