@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from cni.linux import netns
 from cni.linux.link import Link
@@ -74,6 +74,14 @@ def find(request: Request, host: Links) -> Link | None:
         if found and found.alias == alias(request):
             return found
     return None
+
+
+def delete_together(requests: Iterable[Request]) -> None:
+    """Delete the pairs of these attachments that are marked as theirs, all of them as one. Raises KernelFailure."""
+    with Links() as host:
+        ours = [link for request in requests if (link := find(request, host))]
+        if ours:
+            host.delete_together(ours)
 
 
 def delete(request: Request) -> None:

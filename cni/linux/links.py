@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +26,8 @@ AF_BRIDGE = 7
 """From <linux/socket.h>: asked for links of this family, the kernel shows ports of bridges only."""
 TXQUEUELEN = 1000
 """Packets a queueing discipline on the link may hold, if it is given one; the kernel's own default for hardware."""
+UNWANTED = 0x706C7873
+"""The group of links that are about to be deleted; whoever finds one in it may delete it."""
 POLLS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.7, 1.0)
 """Seconds between looks at a state the kernel reaches by itself; together as long as the reference plugins wait."""
 
@@ -210,11 +214,17 @@ class Links:
 
     def delete(self, unwanted: Device) -> None:
         """Delete the link; a veth's peer goes with it. Nothing happens when it is gone already."""
-        try:
+        with _gone_is_fine():
             kernel.change(f'delete link "{unwanted.name}"', self.netlink.ask, DELETE, _message(index=unwanted.index))
-        except KernelFailure as error:
-            if not already_gone(error):
-                raise
+
+    def delete_together(self, unwanted: Iterable[Device]) -> None:
+        """Delete the links as one; for each deletion the kernel waits until nobody can be using what is deleted."""
+        for each in unwanted:
+            with _gone_is_fine():
+                self._set(f'prepare link "{each.name}" for deletion', each, ("IFLA_GROUP", UNWANTED))
+        with _gone_is_fine():
+            what = f"delete the links of group {UNWANTED:#x}"
+            kernel.change(what, self.netlink.ask, DELETE, _message(("IFLA_GROUP", UNWANTED)))
 
     def delete_named(self, name: str) -> None:
         """Delete the link of that name, if there is one."""
@@ -255,6 +265,15 @@ class Links:
         """Change the link's attributes, and switch on its flags."""
         changed = _message(*attributes, index=wanted.index, flags=flags, change=flags)
         kernel.change(what, self.netlink.ask, NEW, changed)
+
+
+@contextlib.contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except KernelFailure as error:
+        if not already_gone(error):
+            raise
 
 
 def _message(*attributes: tuple[str, Any], **fields: int) -> Any:

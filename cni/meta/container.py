@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import threading
+from collections.abc import Sequence
 
 from cni.meta import device_info, served, stages
 from cni.plugin import chain
@@ -12,7 +15,10 @@ from cni.plugin.rollback import Teardown
 from cni.spec import netconf, versions
 from cni.spec.errors import CNIError, DeleteIncomplete
 from cni.spec.netconf import NetConfList
+from cni.spec.request import Request
 from cni.spec.result import Result
+
+log = logging.getLogger(__name__)
 
 
 class Container:
@@ -97,10 +103,11 @@ class Container:
         Raises one CNIError naming each failure.
         """
         teardown = Teardown()
-        ifnames = [entry.ifname for entry in self.record.entries]
-        for stage in reversed(self.stages):
-            newest_first = [lane[::-1] for lane in stage[::-1]]
-            failures = stages.run(newest_first, lambda place: self.detach(ifnames[place]), despite_failures=True)
+        entries = self.record.entries
+        requests = {place: request for place, entry in enumerate(entries) if (request := self._built_in_request(entry))}
+        for stage in stages.backwards(self.stages, requests):
+            _unplug([request for place, request in requests.items() if place in itertools.chain(*stage)])
+            failures = stages.run(stage, lambda place: self.detach(entries[place].ifname), despite_failures=True)
             teardown.failures += reversed(failures.values())
         with teardown.step():
             self.settle()
@@ -128,6 +135,14 @@ class Container:
         if conf is None or not chain.is_built_in(conf, self.host):
             self.remember()
 
+    def _built_in_request(self, entry: Entry) -> Request | None:
+        """What names the attachment to our own delegates, where nothing has to be executed for the network."""
+        conf = _find_conf(entry)
+        if conf is None or not chain.is_built_in(conf, self.host):
+            return None
+        container_id = self.record.container_id
+        return Request(command="DEL", container_id=container_id, ifname=entry.ifname, conf={"name": conf.name})
+
     def _attachment(self, entry: Entry) -> Attachment:
         return Attachment(
             container_id=self.record.container_id,
@@ -140,6 +155,18 @@ class Container:
     def _told(self, error: CNIError, entry: Entry) -> CNIError:
         pod = f'pod "{self.record.pod}", ' if self.record.pod else ""
         return error.within(f'{pod}network "{entry.network}", interface "{entry.ifname}"')
+
+
+def _unplug(requests: Sequence[Request]) -> None:
+    """Delete the interfaces of several attachments as one, which takes the kernel as long as one of them."""
+    if len(requests) < 2:
+        return
+    from delegates import host_veth
+
+    try:
+        host_veth.delete_together(requests)
+    except CNIError as error:
+        log.warning("interfaces are deleted one after another: %s", error)
 
 
 def _find_conf(entry: Entry) -> NetConfList | None:

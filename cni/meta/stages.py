@@ -6,8 +6,9 @@ interpreter and at the kernel's lock: they stay one after another.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent import futures
 from contextvars import copy_context
 
@@ -46,6 +47,18 @@ def split(confs: Sequence[NetConfList | None], host: Host, *, parallel: bool) ->
     return [_lanes(group, confs, host) for group in groups]
 
 
+def backwards(stages: Sequence[Stage], built_in: Collection[int]) -> list[Stage]:
+    """The stages newest first, as they are undone; neighbours that consist of built-in plugins only are one."""
+    undone: list[Stage] = []
+    for stage in reversed(stages):
+        newest_first = [lane[::-1] for lane in stage[::-1]]
+        if undone and _are_all(built_in, (*undone[-1], *newest_first)):
+            undone[-1] = [list(itertools.chain(*undone[-1], *newest_first))]
+        else:
+            undone.append(newest_first)
+    return undone
+
+
 def run(stage: Stage, work: Callable[[int], None], *, despite_failures: bool = False) -> dict[int, CNIError]:
     """Do `work` for every place, and wait for all of it; return what failed, in the order of places.
 
@@ -79,6 +92,10 @@ def _follow_all(stage: Stage, follow: Callable[[Lane], None]) -> None:
         lanes = [threads.submit(copy_context().run, follow, lane) for lane in stage]
     for lane in lanes:
         lane.result()
+
+
+def _are_all(built_in: Collection[int], lanes: Iterable[Lane]) -> bool:
+    return all(place in built_in for place in itertools.chain(*lanes))
 
 
 def _lanes(group: Lane, confs: Sequence[NetConfList | None], host: Host) -> Stage:
