@@ -97,12 +97,13 @@ def delete(request: Request) -> None:
     """
     conf = config.parse_for_delete(request)
     records = Ledger(conf.ledger_directory)
-    records.sweep(request.container_id, request.ifname)
     try:
         own = records.find(request.container_id, request.ifname)
     except DamagedRecord as error:
         _delete_by_plan(request, records, error)
         return
+    if own is None:
+        records.remove(request.container_id, request.ifname)  # an ADD may have been killed before it was complete
     inheritance = _inheritance(conf)
     record = own or inheritance.find(request.container_id, request.ifname) or _assumed(request)
     if record is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from cni.spec.errors import IOFailure
@@ -63,12 +64,11 @@ def write(descriptor: int, content: bytes) -> None:
 
 
 def _replace(path: str, content: bytes, mode: int, durable: bool, lasting: bool) -> None:
-    temporary = _write_temporary(path, content, mode, durable)
-    try:
+    with _temporary(path, mode) as (temporary, descriptor):
+        write(descriptor, content)
+        if durable:
+            os.fsync(descriptor)
         os.rename(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
     if lasting:
         _sync_directory(path)
 
@@ -98,30 +98,91 @@ def _create(path: str, content: bytes, mode: int) -> bool:
 
 
 def _create_by_name(path: str, content: bytes, mode: int) -> bool:
-    temporary = _write_temporary(path, content, mode, durable=False)
-    try:
-        os.link(temporary, path)
-        return True
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(temporary)
+    with _temporary(path, mode) as (temporary, descriptor):
+        try:
+            write(descriptor, content)
+            os.link(temporary, path)
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
 
 
-def _write_temporary(path: str, content: bytes, mode: int, durable: bool) -> str:
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{os.getpid()}.{threading.get_native_id()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+@contextlib.contextmanager
+def _temporary(path: str, mode: int) -> Iterator[tuple[str, int]]:
+    """Have a new file beside `path`, under a name that is the same every time, unless another writer has it now.
+
+    So what a writer that was killed has left goes with the next one, or with the file.
+    """
+    own = f".{os.getpid()}.{threading.get_native_id()}"
+    created = _create_alone(_temporary_path(path), mode) or _create_alone(_temporary_path(path, own), mode)
+    if created is None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    temporary, descriptor = created
     try:
-        write(descriptor, content)
-        if durable:
-            os.fsync(descriptor)
+        yield temporary, descriptor
     except OSError:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     finally:
         os.close(descriptor)
-    return temporary
+
+
+def _temporary_path(path: str, own: str = "") -> str:
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}{own}.tmp")
+
+
+def _create_alone(temporary: str, mode: int) -> tuple[str, int] | None:
+    """Create a file and lock it for as long as it is open; None when somebody has it who lives."""
+    descriptor = _create_new(temporary, mode)
+    if descriptor is None:
+        _sweep(temporary)
+        descriptor = _create_new(temporary, mode)
+    if descriptor is None:
+        return None
+    if _lock(descriptor, unknown=True) and _is_at(descriptor, temporary):
+        return temporary, descriptor
+    os.close(descriptor)  # between the two it was taken for a dead one's
+    return None
+
+
+def _create_new(temporary: str, mode: int) -> int | None:
+    try:
+        return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        return None
+
+
+def _sweep(temporary: str) -> None:
+    """Remove what a writer that was killed has left; where that cannot be, nothing is worse than it was."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            if _lock(descriptor, unknown=False) and _is_at(descriptor, temporary):
+                os.unlink(temporary)
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, *, unknown: bool) -> bool:
+    """Whether nobody else has it; `unknown` where the file system knows no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return unknown
+    return True
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _sync_directory(path: str) -> None:
@@ -134,6 +195,7 @@ def _sync_directory(path: str) -> None:
 
 
 def _remove(path: str) -> bool:
+    _sweep(_temporary_path(path))
     try:
         os.unlink(path)
         return True

@@ -137,13 +137,6 @@ class Ledger:
         """Forget one ADD. Raises IOFailure."""
         files.remove(self._path(container_id, ifname))
 
-    def sweep(self, container_id: str, ifname: str) -> None:
-        """Remove what those left of the record who were killed while they wrote it. Raises IOFailure."""
-        beginning = f".{os.path.basename(self._path(container_id, ifname))}."
-        for name in files.change(f'list "{self.directory}"', self._names):
-            if name.startswith(beginning):
-                files.remove(os.path.join(self.directory, name))
-
     def set_aside(self, container_id: str, ifname: str) -> str:
         """Rename a damaged record, so that it is not read again; return its new path. Raises IOFailure."""
         path = self._path(container_id, ifname)
@@ -161,14 +154,11 @@ class Ledger:
             if record is not None:
                 yield record
 
-    def _names(self) -> list[str]:
+    def _paths(self) -> list[str]:
         try:
-            return os.listdir(self.directory)
+            names = sorted(os.listdir(self.directory))
         except FileNotFoundError:
             return []
-
-    def _paths(self) -> list[str]:
-        names = sorted(self._names())
         return [os.path.join(self.directory, name) for name in names if name.endswith(SUFFIX) and name[0] != "."]
 
     def _path(self, container_id: str, ifname: str) -> str:

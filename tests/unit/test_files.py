@@ -1,6 +1,7 @@
 """Files that hold state: content and existence appear together."""
 
 import errno
+import fcntl
 import os
 import stat
 import threading
@@ -76,9 +77,53 @@ class TestReplace:
             files.replace(str(path), b"new")
             assert file.read() == b"old"
 
-    def test_what_a_crash_left_of_another_try_does_not_matter(self, tmp_path: Path):
-        (tmp_path / f".file.{os.getpid()}.{threading.get_native_id()}.tmp").write_bytes(b"half a con")
+    def test_what_a_killed_writer_left_goes_with_the_next_one(self, tmp_path: Path):
+        (tmp_path / ".file.tmp").write_bytes(b"half a con")
+        (tmp_path / ".file.tmp").chmod(0o400)
+        files.replace(str(tmp_path / "file"), b"content", 0o640)
+        assert os.listdir(tmp_path) == ["file"]
+        assert mode(tmp_path / "file") == 0o640
+
+    def test_what_a_writer_is_about_to_write_is_left_alone(self, tmp_path: Path):
+        with (tmp_path / ".file.tmp").open("wb") as theirs:
+            fcntl.flock(theirs, fcntl.LOCK_EX)
+            theirs.write(b"half a con")
+            files.replace(str(tmp_path / "file"), b"content")
+            assert sorted(os.listdir(tmp_path)) == [".file.tmp", "file"]
+            files.remove(str(tmp_path / "file"))
+            assert os.listdir(tmp_path) == [".file.tmp"]
+
+    def test_where_nobody_can_lock_a_file_writers_leave_each_others_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        (tmp_path / ".file.tmp").write_bytes(b"half a con")
+        monkeypatch.setattr(fcntl, "flock", without_locks)
         files.replace(str(tmp_path / "file"), b"content")
+        assert (tmp_path / "file").read_bytes() == b"content"
+        assert (tmp_path / ".file.tmp").read_bytes() == b"half a con"
+
+    def test_what_stands_in_its_place_and_is_no_file_does_not_matter(self, tmp_path: Path):
+        (tmp_path / ".file.tmp").mkdir()
+        files.replace(str(tmp_path / "file"), b"content")
+        assert files.remove(str(tmp_path / "file"))
+        assert os.listdir(tmp_path) == [".file.tmp"]
+
+    def test_writers_at_the_same_time_each_write_all_of_it_and_leave_nothing(self, tmp_path: Path):
+        path = str(tmp_path / "file")
+        contents = [bytes([number]) * 100_000 for number in range(8)]
+        seen = set()
+
+        def write(content: bytes) -> None:
+            for _ in range(20):
+                files.replace(path, content, durable=False)
+                seen.add(files.read(path))
+
+        threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen <= set(contents)
         assert os.listdir(tmp_path) == ["file"]
 
     def test_a_failure_leaves_the_old_and_nothing_else(self, tmp_path: Path):
@@ -102,6 +147,10 @@ class TestReplace:
         assert path.read_bytes() == b"old"
 
 
+def without_locks(*_: Any) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
 def out_of_space(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -121,6 +170,15 @@ def test_a_full_disk_creates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(IOFailure):
         files.create(str(tmp_path / "file"), b"x")
     assert os.listdir(tmp_path) == []
+
+
+def test_with_a_file_goes_what_a_killed_writer_left_of_it(tmp_path: Path):
+    for there in (True, False):
+        (tmp_path / ".file.tmp").write_bytes(b"half a con")
+        if there:
+            (tmp_path / "file").write_bytes(b"")
+        assert files.remove(str(tmp_path / "file")) is there
+        assert os.listdir(tmp_path) == []
 
 
 def test_what_is_not_there_reads_as_none_and_removes_as_false(tmp_path: Path):

@@ -157,26 +157,6 @@ def test_a_removed_record_is_found_no_more_and_may_be_removed_again(ledger: Ledg
     assert ledger.find("c1", "eth0") is None
 
 
-def test_what_a_killed_writer_left_is_swept_and_nothing_else(ledger: Ledger):
-    ledger.write(RECORD)
-    ledger.write(replace(RECORD, container_id="c10"))
-    directory = Path(ledger.directory)
-    for name in (".c1@eth0.json.12.34.tmp", ".c1@eth0.json.56.78.tmp", ".c10@eth0.json.12.34.tmp"):
-        (directory / name).write_text("half")
-    ledger.sweep("c1", "eth0")
-    assert sorted(os.listdir(directory)) == [".c10@eth0.json.12.34.tmp", "c10@eth0.json", "c1@eth0.json"]
-
-
-def test_there_is_nothing_to_sweep_without_a_directory(ledger: Ledger):
-    ledger.sweep("c1", "eth0")
-
-
-def test_a_directory_that_is_none_cannot_be_swept(tmp_path: Path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(IOFailure):
-        Ledger(str(tmp_path / "file")).sweep("c1", "eth0")
-
-
 def test_without_a_directory_there_are_no_records(ledger: Ledger):
     assert ledger.find("c1", "eth0") is None
     assert list(ledger.records()) == []
