@@ -93,7 +93,7 @@ class Agent:
         if seen == self._seen:
             return  # most of the time
         self._publish(self._build_or_restore(directory))
-        self._seen = (_read_all(directory), seen[1])
+        self._seen = seen  # and not what is there now, which may have changed since it was read
 
     def _publish(self, content: bytes) -> None:
         local, written = self.plan.host.local(self.plan.entry), self._written()

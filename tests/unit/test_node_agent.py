@@ -376,6 +376,21 @@ def test_a_reader_finds_a_valid_entry_at_every_moment_while_writers_and_the_agen
     assert all(before != after for before, after in itertools.pairwise(written))
 
 
+def test_what_changes_while_the_entry_is_written_is_seen_by_the_next_look(node, monkeypatch):
+    publish = node.agent._publish
+
+    def be_overtaken(content: bytes) -> None:
+        publish(content)
+        node.primary.write_text(network(2))
+
+    node.primary.write_text(network(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(node.agent, "_publish", be_overtaken)
+        node.agent.step()
+    node.agent.step()
+    assert node.delegate() == "n2"
+
+
 def account(directory: Path, token: str, server: str = "https://10.96.0.1:443") -> ServiceAccount:
     directory.mkdir(exist_ok=True)
     (directory / "token").write_text(token)
