@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni.plugin import invoke
+from cni.plugin import invoke, observed
 from cni.spec import netconf
 from cni.spec.errors import PluginFailed
 from cni.spec.request import Request
@@ -12,7 +12,8 @@ from cni.spec.result import Result
 def add(request: Request) -> Result:
     """Have the IPAM plugin choose addresses. Raises its error, or PluginFailed when it gave none."""
     kind = netconf.ipam_type(request.conf)
-    result = invoke.add(kind, request)
+    with observed.phase("ipam"):
+        result = invoke.add(kind, request)
     if not result.ips:
         raise PluginFailed(
             "IPAM plugin returned missing IP config",
@@ -26,7 +27,8 @@ def delegate(request: Request) -> None:
     """Have the IPAM plugin, where there is one, serve the same command. Raises its error."""
     kind = netconf.ipam_type(request.conf)
     if kind:
-        invoke.call(kind, request)
+        with observed.phase("ipam"):
+            invoke.call(kind, request)
 
 
 def delete(request: Request) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cni.plugin import observed
 from cni.spec.document import kind, lookup
 from cni.spec.errors import CheckFailed, InvalidConfiguration, IOFailure, PluginUnavailable
 from cni.spec.request import Request
@@ -27,11 +28,12 @@ DATA_DIR = "/var/lib/cni/networks"
 def add(request: Request) -> Result:
     """Lease an address of each range set. Raises InvalidConfiguration, InvalidEnvironment, TryAgainLater, IOFailure."""
     from cni.spec.result import Result
-    from ipam import allocator, config
+    from ipam import allocator, config, ranges
 
     conf = config.parse(request)
     dns = _resolv_conf(conf.resolv_conf)
     store = _store(request)
+    observed.pool(request.network, store.location, ranges.capacities(conf.range_sets))
     with store.locked():
         ips = allocator.allocate(store, conf.range_sets, _owner(request), conf.requested)
     return Result(ips=ips, routes=conf.routes, dns=dns)

@@ -147,6 +147,14 @@ def canonical_set(ranges: Iterable[Range]) -> RangeSet:
     return RangeSet(tuple(entries))
 
 
+def capacities(range_sets: Iterable[RangeSet]) -> dict[int, int]:
+    """How many addresses they can give away, by IP version."""
+    found: dict[int, int] = {}
+    for range_set in range_sets:
+        found[range_set.family] = found.get(range_set.family, 0) + range_set.capacity
+    return found
+
+
 def _highest(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> IPAddress:
     """The last address that a container may have: IPv6 has no broadcast."""
     last = network.broadcast_address

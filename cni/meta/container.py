@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cni.meta import device_info, served, stages
-from cni.plugin import chain
+from cni.plugin import chain, observed
 from cni.plugin.chain import Attachment, Host
 from cni.plugin.ledger import Entry, Ledger, Record
 from cni.plugin.rollback import Teardown
@@ -39,7 +40,7 @@ class Container:
 
     def remember(self) -> None:
         """Write the record, unless the ledger says the same. Raises IOFailure."""
-        with self._changing:
+        with self._changing, observed.phase("remember"):
             if self.record is not self._written:
                 self.ledger.write(self.record, first=self._written is None)
                 self._written = self.record
@@ -47,10 +48,8 @@ class Container:
     def validate(self) -> None:
         """Raise the CNIError of an ADD that cannot even begin: a bad name, or a plugin that is not there."""
         for entry in self.record.entries:
-            try:
+            with self._for_network("validate", entry):
                 chain.validate(_conf(entry), self._attachment(entry), self.host)
-            except CNIError as error:
-                raise self._told(error, entry) from error
 
     def attach(self, entry: Entry, described: str = "") -> Result:
         """ADD through the entry's plugins, whose device is `described` by the file of that name, if there is one.
@@ -59,13 +58,11 @@ class Container:
         """
         self._remember_around(entry)
         self.begun.add(entry.ifname)
-        try:
+        with self._for_network("attach", entry):
             device_info.place(entry, self.record.container_id, described)
             result = chain.add(_conf(entry), self._attachment(entry), self.host)
             served.verify(entry, self.record.netns, result)
-            return result
-        except CNIError as error:
-            raise self._told(error, entry) from error
+        return result
 
     def attached(self, entry: Entry, result: Result) -> None:
         """Remember the result of an ADD. Raises IOFailure."""
@@ -78,21 +75,17 @@ class Container:
     def check(self) -> None:
         """CHECK every attachment whose plugins have the verb. Raises the first CNIError, told with its place."""
         for entry in self.record.entries:
-            try:
+            with self._for_network("check", entry):
                 conf = chain.with_every_verb(_conf(entry), self.host)
                 if versions.at_least(conf.cni_version, "0.4.0"):
                     chain.check(conf, self._attachment(entry), self.host, entry.get_result())
-            except CNIError as error:
-                raise self._told(error, entry) from error
 
     def detach(self, ifname: str) -> None:
         """DEL through the plugins of one attachment, and forget it. Raises their CNIError, and remembers it still."""
         entry = next(entry for entry in self.record.entries if entry.ifname == ifname)
-        try:
+        with self._for_network("detach", entry):
             chain.delete(_conf(entry), self._attachment(entry), self.host, entry.get_result())
             device_info.remove(entry, self.record.container_id)
-        except CNIError as error:
-            raise self._told(error, entry) from error
         with self._changing:
             entries = tuple(kept for kept in self.record.entries if kept.ifname != ifname)
             self.record = self.record.with_entries(entries)
@@ -152,9 +145,15 @@ class Container:
             runtime_config=entry.runtime_config,
         )
 
-    def _told(self, error: CNIError, entry: Entry) -> CNIError:
-        pod = f'pod "{self.record.pod}", ' if self.record.pod else ""
-        return error.within(f'{pod}network "{entry.network}", interface "{entry.ifname}"')
+    @contextlib.contextmanager
+    def _for_network(self, phase: str, entry: Entry) -> Iterator[None]:
+        """Have an error of the block name its place, and the block known as a phase of the call."""
+        try:
+            with observed.phase(phase, entry.network):
+                yield
+        except CNIError as error:
+            pod = f'pod "{self.record.pod}", ' if self.record.pod else ""
+            raise error.within(f'{pod}network "{entry.network}", interface "{entry.ifname}"') from error
 
 
 def _unplug(requests: Sequence[Request]) -> None:
@@ -164,7 +163,8 @@ def _unplug(requests: Sequence[Request]) -> None:
     from delegates import host_veth
 
     try:
-        host_veth.delete_together(requests)
+        with observed.phase("unplug"):
+            host_veth.delete_together(requests)
     except CNIError as error:
         log.warning("interfaces are deleted one after another: %s", error)
 

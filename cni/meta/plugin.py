@@ -19,7 +19,7 @@ from cni.meta.inherited import Inheritance
 from cni.meta.networks import Networks
 from cni.meta.plan import Planned, plan
 from cni.meta.stages import Stage
-from cni.plugin import chain, ledger
+from cni.plugin import chain, ledger, observed
 from cni.plugin.chain import Host
 from cni.plugin.ledger import DamagedRecord, Ledger, Record
 from cni.plugin.rollback import Rollback, Teardown
@@ -41,7 +41,8 @@ def add(request: Request) -> Result:
     source = _source(conf, request)
     who = identity.parse(request.args)
     readiness.wait(conf)
-    pod = _get_pod(source, who)
+    with observed.phase("look up pod"):
+        pod = _get_pod(source, who)
     try:
         record = _attach_all(conf, request, who, pod, source)
     except CNIError as error:
@@ -52,7 +53,8 @@ def add(request: Request) -> Result:
 
 
 def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None, source: Source) -> Record:
-    planned = plan(conf, request, who, pod, source)
+    with observed.phase("look up networks"):
+        planned = plan(conf, request, who, pod, source)
     container = _new_container(conf, request, who, planned)
     container.validate()
     _refuse_taken_names(request.netns, container.record)
@@ -63,7 +65,8 @@ def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None
             _attach_stage(stage, container, planned, rollback)
         container.remember()
         if pod is not None:
-            source.publish(pod, network_status.build(container.record))
+            with observed.phase("publish status"):
+                source.publish(pod, network_status.build(container.record))
         rollback.commit()
     return container.record
 

@@ -17,7 +17,7 @@ from cni.linux import messages
 from cni.node import launcher, listener, metrics, systemd
 from cni.node.reception import Reception
 from cni.node.waiting import Waiting
-from cni.plugin import invoke, log
+from cni.plugin import invoke, log, observed
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
         counter: metrics.Counter = metrics.NOBODY
         if settings.metrics:
             counts = counter = metrics.Metrics(waiting, settings.slots)
+            observed.observer = counts
             stack.enter_context(metrics.shown(counts, settings.metrics))
         reception = Reception(listeners, waiting, settings.slots, environ, counter)
         _work(reception, settings, environ)

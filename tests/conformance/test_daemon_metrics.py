@@ -67,6 +67,9 @@ def test_requests_are_counted_by_what_became_of_them(bin_dir: Path, tmp_path: Pa
     assert [value(text, served % which) for which in (("ADD", "ok"), ("ADD", "11"), ("DEL", "ok"))] == [1, 1, 1]
     assert value(text, 'plexus_request_seconds_count{command="ADD",plugin="host-local"}') == 2
     assert value(text, "plexus_waited_seconds_count") == 3
+    pool = 'plexus_pool_addresses{directory="%s",ip_version="4",network="net",state="%s"}'
+    leases = tmp_path / "leases" / "net"
+    assert [value(text, pool % (leases, state)) for state in ("used", "free")] == [0, 2**16 - 3]
     assert value(text, "plexus_slots") == 3
     assert value(text, "plexus_waiting") == 0
     assert value(text, "process_resident_memory_bytes") > 0
