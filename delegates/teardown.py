@@ -5,11 +5,13 @@ Nothing here reads the rest of the configuration, which may have changed since A
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 
 from cni.linux import nft
 from cni.linux.links import Links
 from cni.plugin.rollback import Teardown
+from cni.spec.errors import KernelFailure
 from cni.spec.request import Request
 from delegates import host_bridge, host_veth, ipam, masquerade_iptables, masquerade_nft, spoofcheck
 
@@ -74,10 +76,14 @@ def _remove_bridge(name: str) -> None:
 def _collect_links(network: str, valid: Collection[tuple[str, str]], teardown: Teardown) -> None:
     kept = {host_veth.alias_of(network, container_id, ifname) for container_id, ifname in valid}
     with Links() as host:
-        for link in host.every("veth"):
-            if link.alias.startswith(host_veth.prefix(network)) and link.alias not in kept:
-                with teardown.step():
-                    host.delete(link)
+        ours = [link for link in host.every("veth") if link.alias.startswith(host_veth.prefix(network))]
+        dead = [link for link in ours if link.alias not in kept]
+        if dead:
+            with contextlib.suppress(KernelFailure):
+                host.delete_together(dead)
+        for link in dead:  # which is done where they could be deleted together
+            with teardown.step():
+                host.delete(link)
 
 
 def _collect_rules(network: str, valid: Collection[tuple[str, str]]) -> None:
