@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING
 
 from cni.linux import routes
 from cni.spec.errors import InvalidConfiguration
-from cni.spec.model import IPAddress, IPInterface
-from cni.spec.result import DNS, IPConfig, Result, Route
-from delegates.config import AttachmentConf
+
+if TYPE_CHECKING:
+    from cni.spec.model import IPAddress, IPInterface
+    from cni.spec.result import DNS, IPConfig, Result, Route
+    from delegates.config import AttachmentConf
 
 FAMILIES = (4, 6)
 
@@ -44,6 +47,8 @@ def dns(conf: AttachmentConf, leases: Result) -> DNS:
 
 def after(earlier: Result | None, ours: Result) -> Result:
     """The result of a chain: what earlier plugins made, then ours, whose indices move on."""
+    from cni.spec.result import Result
+
     if earlier is None:
         return ours
     moved = len(earlier.interfaces)
@@ -83,6 +88,8 @@ def _with_gateway(ip: IPConfig) -> IPConfig:
 
 
 def _with_default_route(given: tuple[Route, ...], family: int, gateway: IPAddress) -> tuple[Route, ...]:
+    from cni.spec.result import Route
+
     ours = [route for route in given if route.is_default and route.family == family]
     if any(route.gw for route in ours):
         return given

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import errno
 import re
+from typing import TYPE_CHECKING
 
 from cni.linux import netns, sysctl
 from cni.linux.link import Link
 from cni.linux.links import Links
 from cni.spec.errors import InvalidConfiguration, KernelFailure, PluginUnavailable, UnsupportedField
-from delegates.config import BridgeConf
+
+if TYPE_CHECKING:
+    from delegates.config import BridgeConf
 
 ALIAS = "plexus:bridge"
 """The mark on a bridge that we made."""

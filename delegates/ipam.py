@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cni.plugin import invoke, observed
 from cni.spec import netconf
 from cni.spec.errors import PluginFailed
 from cni.spec.request import Request
-from cni.spec.result import Result
+
+if TYPE_CHECKING:
+    from cni.spec.result import Result
 
 
 def add(request: Request) -> Result:

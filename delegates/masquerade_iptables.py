@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from cni.linux import addresses as link_addresses
 from cni.linux import iptables, netns
@@ -16,9 +17,11 @@ from cni.linux.iptables import POSTROUTING, Nat, Rule
 from cni.linux.links import Links
 from cni.plugin.rollback import Teardown
 from cni.spec.errors import CNIError
-from cni.spec.model import IPAddress, IPInterface
 from cni.spec.request import Request
 from delegates import addressing, host_veth
+
+if TYPE_CHECKING:
+    from cni.spec.model import IPAddress, IPInterface
 
 PREFIX = "CNI-"
 CHAIN_LENGTH = 28

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cni.linux import nft
 from cni.linux.nft import Chain, Command, Rule
-from cni.spec.model import IPInterface
 from cni.spec.request import Request
+
+if TYPE_CHECKING:
+    from cni.spec.model import IPInterface
 
 TABLE = "cni_plugins_masquerade"
 CHECKS = Chain("inet", TABLE, "masq_checks")

@@ -42,14 +42,22 @@ def configuration(bridge: str, key: str) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _crowd(bridge: str, count: int) -> Iterator[None]:
-    """Have a bridge with so many ports, each the end of a sandbox's wire, for the block."""
-    crowd = f"crowd-{bridge}"
-    with sandboxes(crowd):
-        made = [f"link add {bridge} type bridge", f"link set {bridge} up"]
-        wire = f"link add {bridge}-{{0}} master {bridge} up type veth peer name eth{{0}} netns {crowd}"
-        lines = [*made, *(wire.format(number) for number in range(count))]
-        ip("-batch", "-", stdin="\n".join(lines) + "\n")
-        inside = [f"link set eth{number} up" for number in range(count)]
-        ip("-netns", crowd, "-batch", "-", stdin="\n".join(inside) + "\n")
+    """Have a bridge with so many ports for the block; at each one's other end is a sandbox, as is a pod's.
+
+    In one sandbox for all, each frame that is flooded would be looked up among the routes of all its interfaces.
+    """
+    names = [f"{bridge}-{number}" for number in range(count)]
+    _batch("netns add {}", names)
+    try:
+        ip("link", "add", bridge, "up", "type", "bridge")
+        _batch("link add eth0 netns {0} up type veth peer name {0}", names)
+        _batch(f"link set {{}} master {bridge} up", names)
         yield
-    ip("link", "delete", bridge)
+        ip("link", "delete", bridge)
+    finally:
+        _batch("netns delete {}", names)
+
+
+def _batch(command: str, names: list[str]) -> None:
+    """Run ip once, with a command for each of the names."""
+    ip("-batch", "-", stdin="".join(f"{command.format(name)}\n" for name in names))

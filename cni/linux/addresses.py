@@ -6,14 +6,16 @@ import ipaddress
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cni.linux import kernel, messages, netlink
 from cni.linux.device import Device
 from cni.linux.links import Links
 from cni.linux.netlink import Attributes
 from cni.spec.errors import KernelFailure
-from cni.spec.model import IPInterface
+
+if TYPE_CHECKING:
+    from cni.spec.model import IPInterface
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 NEW, DELETE, GET = 20, 21, 22

@@ -6,7 +6,7 @@ import errno
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cni.linux import kernel, messages, netlink
 from cni.linux.addresses import FAMILIES
@@ -14,7 +14,9 @@ from cni.linux.device import Device
 from cni.linux.links import Links
 from cni.linux.netlink import Attributes, nested
 from cni.spec.errors import KernelFailure
-from cni.spec.model import IPAddress
+
+if TYPE_CHECKING:
+    from cni.spec.model import IPAddress
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,10 @@ from cni.linux import kernel, messages, netlink
 from cni.linux.device import Device
 from cni.linux.links import AF_BRIDGE, DELETE, GET, Links
 from cni.linux.netlink import Attributes, nested
+from cni.spec.errors import KernelFailure
 
+GET_VLANS = 114
+"""The type of a message that asks for VLANs of one port, from <linux/rtnetlink.h>."""
 SET = 19
 """The type of a message that changes a link, from <linux/rtnetlink.h>."""
 WITH_VLANS = 2
@@ -34,9 +38,15 @@ class Membership:
 def every(links: Links, port: Device) -> list[Membership]:
     """The port's VLANs, by number. Raises KernelFailure."""
     what = f'list the VLANs of port "{port.name}"'
-    messages = links.dump(what, GET, _message(("IFLA_EXT_MASK", WITH_VLANS)))
-    entries = [entry for message in messages if message["index"] == port.index for entry in _entries(message)]
-    return sorted(_memberships(entries))
+    asked = netlink.message(messages.load("rtnl.br_vlan").br_vlan_msg, family=AF_BRIDGE, ifindex=port.index)
+    try:
+        told = links.dump(what, GET_VLANS, asked)
+    except KernelFailure as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # before Linux 5.6; and of what is no port
+            raise
+        return _among_all(links, port, what)
+    entries = (Attributes.of(entry) for message in told for entry in message.get_attrs("BRIDGE_VLANDB_ENTRY"))
+    return sorted(membership for entry in entries for membership in _ranged(entry))
 
 
 def replace(links: Links, port: Device, wanted: Iterable[Membership], *, keep_present: bool) -> None:
@@ -57,6 +67,20 @@ def _about(port: Device, membership: Membership) -> Any:
 
 def _message(*attributes: tuple[str, Any], **fields: int) -> Any:
     return netlink.message(messages.load("rtnl.ifinfmsg").ifinfmsg, *attributes, family=AF_BRIDGE, **fields)
+
+
+def _ranged(entry: Attributes) -> list[Membership]:
+    """The VLANs from that of the entry to the last that is like it."""
+    info = entry.get("BRIDGE_VLANDB_ENTRY_INFO")
+    last = entry.get("BRIDGE_VLANDB_ENTRY_RANGE", info["vid"])
+    return [Membership(vid, native=bool(info["flags"] & PVID)) for vid in range(info["vid"], last + 1)]
+
+
+def _among_all(links: Links, port: Device, what: str) -> list[Membership]:
+    """The same, from a list of the VLANs of all ports."""
+    told = links.dump(what, GET, _message(("IFLA_EXT_MASK", WITH_VLANS)))
+    entries = [entry for message in told if message["index"] == port.index for entry in _entries(message)]
+    return sorted(_memberships(entries))
 
 
 def _entries(message: Any) -> list[Any]:

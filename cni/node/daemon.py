@@ -27,6 +27,9 @@ IMPORTED_LATER = (
     "cni.linux.links",
     "cni.linux.nft",
     "cni.spec.convert",
+    "delegates.bridge_add",
+    "delegates.verify",
+    "delegates.veth_add",
     "ipam.allocator",
     "ipam.config",
 )

@@ -27,11 +27,11 @@ API = {"kubernetes", "yaml", "h2", "google"}
 MODELS = {"pydantic"}
 
 
-def imported(plugin: str, verb: str, folder: Path) -> set[str]:
-    """The packages that a successful call has loaded by its end."""
+def imported(plugin: str, verb: str, folder: Path, *within: str) -> set[str]:
+    """The packages that a successful call has loaded by its end; `within` is a command that runs it elsewhere."""
     ipam = {"type": "host-local", "subnet": "10.0.0.0/24", "dataDir": str(folder)}
     process = subprocess.run(
-        [sys.executable, "-I", "-c", CALL, str(ROOT), plugin],
+        [*within, sys.executable, "-I", "-c", CALL, str(ROOT), plugin],
         input=json.dumps({"cniVersion": "1.1.0", "name": "n", "ipam": ipam}),
         env={
             "CNI_COMMAND": verb,
@@ -64,6 +64,13 @@ def test_host_local_gives_back_without_any_models(verb: str, tmp_path: Path):
     imported("host-local", "ADD", tmp_path)  # so that there is something to give back
     assert not imported("host-local", verb, tmp_path) & (KERNEL | API | MODELS)
     assert not list(tmp_path.glob("n/10.0.0.*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a namespace")
+@pytest.mark.parametrize("verb", ["DEL", "GC"])
+@pytest.mark.parametrize("plugin", ["bridge", "veth"])
+def test_detaching_needs_no_models(plugin: str, verb: str, tmp_path: Path):
+    assert not imported(plugin, verb, tmp_path, "unshare", "--net") & (API | MODELS)
 
 
 @pytest.mark.parametrize("verb", ["DEL", "GC"])

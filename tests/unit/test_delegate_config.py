@@ -6,7 +6,7 @@ import pytest
 
 from cni.spec.errors import CNIError
 from cni.spec.request import Request
-from delegates import bridge, config
+from delegates import bridge_add, config
 
 IPAM = {"ipam": {"type": "host-local"}}
 
@@ -117,7 +117,7 @@ MEMBERSHIPS: list[tuple[dict[str, Any], list[tuple[int, bool]]]] = [
 
 @pytest.mark.parametrize(("keys", "expected"), MEMBERSHIPS)
 def test_the_port_joins_these_vlans(keys: dict[str, Any], expected: list[tuple[int, bool]]):
-    found = bridge.memberships(config.bridge(request(**keys)))
+    found = bridge_add.memberships(config.bridge(request(**keys)))
 
     assert [(membership.vid, membership.native) for membership in found] == expected
 

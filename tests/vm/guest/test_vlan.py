@@ -9,10 +9,13 @@ from machine import Runtime, fail_at
 from vlan_cases import CASES, NATIVE
 from vlans import filters, memberships, peer, ports
 
+from cni.linux import vlan
 from cni.spec.errors import CNIError
 from cni.spec.result import Result
 
 V4, V6 = "10.1.2.0/24", "fd00:1::/64"
+NO_MESSAGE = 1020
+"""A type of rtnetlink's messages that no kernel knows."""
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -87,6 +90,27 @@ def test_check_tells_of_a_vlan_that_the_port_must_not_be_in(bridge: Runtime):
     bridge.host.run("bridge", "vlan", "add", "dev", result.interfaces[1].name, "vid", "200")
 
     assert "expected 100 untagged, found 100 untagged, 200 tagged" in failed_check(bridge, conf, result)
+
+
+def test_check_reads_the_vlans_of_a_kernel_that_cannot_tell_of_one_port(
+    bridge: Runtime, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(vlan, "GET_VLANS", NO_MESSAGE)
+    conf = bridge.conf(vlan=100, vlanTrunk=[{"minID": 101, "maxID": 110}])
+    result = bridge.add(conf)
+    bridge.check(conf, result)
+    bridge.host.run("bridge", "vlan", "del", "dev", result.interfaces[1].name, "vid", "105")
+
+    assert "104 tagged, 106 tagged" in failed_check(bridge, conf, result)
+
+
+def test_check_tells_of_a_port_that_was_taken_off_the_bridge(bridge: Runtime):
+    conf = bridge.conf(vlan=100)
+    result = bridge.add(conf)
+    port = result.interfaces[1].name
+    bridge.host.ip(f"link set {port} nomaster")
+
+    assert f'VLANs of port "{port}": expected 100 untagged, found none' in failed_check(bridge, conf, result)
 
 
 def failed_check(bridge: Runtime, conf: dict[str, Any], result: Result) -> str:
