@@ -33,6 +33,9 @@ A namespace and one network of NETCONFPATH, as cnitool does it:
   plexus gc     NETWORK NETNS
   plexus status NETWORK NETNS
 
+This node, where plexus is the runtime's plugin: what is attached, and what could not be undone.
+  plexus status [-o json]
+
 A node of a cluster, from inside a container (plexus node --help tells more):
   plexus node install|run|status|uninstall
 
@@ -67,12 +70,15 @@ NETWORK = {
     "check": "check that everything is as add, or attach, left it",
     "del": "undo add; there may be nothing to undo",
     "gc": "delete EVERY attachment to NETWORK, of whatever namespace, whether it still lives or not",
-    "status": "check that add would work; needs cniVersion 1.1.0, and finds nothing wrong with older configurations",
+    "status": "check that add would work; needs cniVersion 1.1.0, and finds nothing wrong with older configurations."
+    " Without a network, tell what is attached on this node, and what could not be undone",
 }
 POD = {
     "attach": "attach a pod to the default network and all of its own, and print what was made",
     "detach": "undo attach; there may be nothing to undo",
 }
+OF_NODE = ("status",)
+"""Commands about all of the node, where no network is named."""
 NODE = {"node": "install plexus on a node of a cluster, and keep it configured"}
 POD_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
@@ -102,6 +108,10 @@ def parse(argv: list[str], socket: str = launcher.SOCKET) -> argparse.Namespace:
     if options.command == "check" and not options.pod:
         if len(options.target) != 2:
             parser.error("check takes NETWORK and NETNS, or --pod NAMESPACE/NAME")
+        options.network, options.netns = options.target
+    elif options.command in OF_NODE and options.target:
+        if len(options.target) != 2:
+            parser.error(f"{options.command} takes NETWORK and NETNS, or neither")
         options.network, options.netns = options.target
     elif options.command == "check" and options.target:
         parser.error("check takes NETWORK and NETNS, or --pod NAMESPACE/NAME, not both")
@@ -136,6 +146,10 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
     if name == "check":
         command.usage = "plexus check (NETWORK NETNS | --pod NAMESPACE/NAME) [options]"
         command.add_argument("target", nargs="*", metavar="NETWORK NETNS", help="as for add")
+    elif name in OF_NODE:
+        command.usage = f"plexus {name} [NETWORK NETNS] [options]"
+        command.add_argument("target", nargs="*", metavar="NETWORK NETNS", help="as for add; without, of all the node")
+        _add_output(command)
     elif name in NETWORK:
         command.add_argument("network", metavar="NETWORK", help="the `name` of a configuration in NETCONFPATH")
         command.add_argument("netns", metavar="NETNS", help="the namespace, for example /run/netns/vm")
@@ -164,7 +178,11 @@ def _add_pod_arguments(name: str, command: argparse.ArgumentParser) -> None:
         "--container-id", metavar="ID", help="what plugins take the pod's container to be called (default: made up)"
     )
     if name == "attach":
-        command.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default %(default)s")
+        _add_output(command)
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default %(default)s")
 
 
 def _pod(text: str) -> str:
@@ -182,6 +200,10 @@ def _find_command(options: argparse.Namespace) -> Callable[[argparse.Namespace, 
         from cni.cli import pod
 
         return {"attach": pod.attach, "check": pod.check, "detach": pod.detach}[options.command]
+    if options.command in OF_NODE and not options.target:
+        from cni.cli import state
+
+        return state.status
     from cni.cli import network
 
     return network.run

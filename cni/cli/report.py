@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from cni.cli import table
 from cni.plugin.chain import Attachment
 from cni.plugin.invoke import META
 from cni.plugin.ledger import Ledger
@@ -66,15 +67,11 @@ def as_json(made: list[Row]) -> str:
 
 def as_table(made: list[Row]) -> str:
     """A heading, and the rows below it in columns."""
-    lines = [HEADINGS, *(_cells(row) for row in made)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
-    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
-    return "\n".join("  ".join(line).rstrip() for line in padded)
+    return "\n".join(table.lines(HEADINGS, [_cells(row) for row in made]))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    cells = (row.network, row.interface, ",".join(row.ips), row.mac, row.hostInterface, row.bridge)
-    return tuple(cell or "-" for cell in cells)
+    return row.network, row.interface, ",".join(row.ips), row.mac, row.hostInterface, row.bridge
 
 
 def _row(network: str, ifname: str, result: Result, *, default: bool) -> Row:

@@ -6,9 +6,10 @@ import contextlib
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
-from cni.meta import device_info, served, stages
+from cni.meta import device_info, served, stages, unfinished
 from cni.plugin import chain, observed
 from cni.plugin.chain import Attachment, Host
 from cni.plugin.ledger import Entry, Ledger, Record
@@ -83,17 +84,37 @@ class Container:
     def detach(self, ifname: str) -> None:
         """DEL through the plugins of one attachment, and forget it. Raises their CNIError, and remembers it still."""
         entry = next(entry for entry in self.record.entries if entry.ifname == ifname)
-        with self._for_network("detach", entry):
-            chain.delete(_conf(entry), self._attachment(entry), self.host, entry.get_result())
+        with self._for_network("detach", entry), self._noting(entry):
+            self._delete(entry)
             device_info.remove(entry, self.record.container_id)
         with self._changing:
             entries = tuple(kept for kept in self.record.entries if kept.ifname != ifname)
             self.record = self.record.with_entries(entries)
 
-    def detach_all(self) -> None:
+    def _delete(self, entry: Entry) -> None:
+        """DEL through the plugins; one that does not know the container has nothing to undo. Raises CNIError."""
+        try:
+            chain.delete(_conf(entry), self._attachment(entry), self.host, entry.get_result())
+        except CNIError as error:
+            if unfinished.failures(error):
+                raise
+
+    @contextlib.contextmanager
+    def _noting(self, entry: Entry) -> Iterator[None]:
+        """Remember why the block could not undo the attachment."""
+        try:
+            yield
+        except CNIError as error:
+            with self._changing:
+                index = [known.ifname for known in self.record.entries].index(entry.ifname)
+                self.record = self.record.with_entry(index, entry.failed(str(error), time.time()))
+            raise
+
+    def detach_all(self, *, leave: bool = True) -> None:
         """Detach newest first, whatever fails; what could not be detached stays recorded.
 
-        Raises one CNIError naming each failure.
+        What no other DEL would mend is left among the unfinished, if `leave`, and is no failure any more. Raises one
+        CNIError naming each failure.
         """
         teardown = Teardown()
         entries = self.record.entries
@@ -101,10 +122,25 @@ class Container:
         for stage in stages.backwards(self.stages, requests):
             _unplug([request for place, request in requests.items() if place in itertools.chain(*stage)])
             failures = stages.run(stage, lambda place: self.detach(entries[place].ifname), despite_failures=True)
-            teardown.failures += reversed(failures.values())
+            for place, error in reversed(failures.items()):
+                if not (leave and self._is_left(entries[place].ifname, error)):
+                    teardown.failures.append(error)
         with teardown.step():
             self.settle()
         teardown.finish(f'could not detach container "{self.record.container_id}" from all of its networks')
+
+    def _is_left(self, ifname: str, error: CNIError) -> bool:
+        """Whether the attachment is among the unfinished now, instead of here."""
+        entry = next(entry for entry in self.record.entries if entry.ifname == ifname)
+        if not unfinished.is_left(entry, error, self.record, time.time()):
+            return False
+        try:
+            unfinished.keep(self.ledger, self.record, (entry,))
+        except CNIError as failure:
+            log.warning("could not leave what cannot be undone: %s", failure)
+            return False
+        self.record = self.record.with_entries(tuple(kept for kept in self.record.entries if kept is not entry))
+        return True
 
     def abandon(self) -> None:
         """Settle an ADD that failed: what was not even begun needs no DEL."""

@@ -100,13 +100,19 @@ def delete(request: Request) -> None:
     """
     conf = config.parse_for_delete(request)
     records = Ledger(conf.ledger_directory)
-    try:
-        own = records.find(request.container_id, request.ifname)
-    except DamagedRecord as error:
-        _delete_by_plan(request, records, error)
-        return
-    if own is None:
-        records.remove(request.container_id, request.ifname)  # an ADD may have been killed before it was complete
+    with records.held(request.container_id, request.ifname):
+        try:
+            own = records.find(request.container_id, request.ifname)
+        except DamagedRecord as error:
+            _delete_by_plan(request, records, error)
+            return
+        if own is None:
+            records.remove(request.container_id, request.ifname)  # an ADD may have been killed before it was complete
+        if own or not records.unfinished.has(request.container_id, request.ifname):  # else it is for `plexus gc`
+            _delete_known(request, conf, records, own)
+
+
+def _delete_known(request: Request, conf: MetaConf, records: Ledger, own: Record | None) -> None:
     inheritance = _inheritance(conf)
     record = own or inheritance.find(request.container_id, request.ifname) or _assumed(request)
     if record is not None:

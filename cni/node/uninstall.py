@@ -71,7 +71,7 @@ def _remove_conf(prefix: Prefix, path: str) -> None:
 
 def _state(state_dir: str) -> tuple[str, ...]:
     """Our directories of state, which are empty when nothing is attached; what is not empty stays."""
-    return (f"{state_dir}/containers", f"{state_dir}/network-status", state_dir)
+    return tuple(f"{state_dir}{part}" for part in ("/containers", "/unfinished", "/network-status", ""))
 
 
 def _refusal(attached: list[Record]) -> InvalidConfiguration:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from cni.plugin import files
+from cni.plugin import files, hold
 from cni.spec import document, versions
 from cni.spec.errors import CNIError, DecodingFailure
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SUFFIX = ".json"
+DAMAGED = ".damaged"
+SHOWN = 500
+"""Characters that are kept of why something could not be undone."""
 
 
 class DamagedRecord(DecodingFailure):
@@ -33,6 +37,20 @@ class DamagedRecord(DecodingFailure):
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f'could not read the record "{path}"', reason, id="PLX-LEDGER-DAMAGED")
         self.path = path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What an attachment could not be undone for."""
+
+    reason: str
+    """What was said the last time."""
+
+    since: int
+    """When it was for the first time, in seconds since 1970."""
+
+    tries: int
+    """How often it was tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +76,16 @@ class Entry:
 
     device_info: dict[str, Any] | None = None
     """What is known of its device (NPWG device information), if it has one."""
+
+    failure: Failure | None = None
+    """Why it is still here after a DEL, if there was one."""
+
+    def failed(self, reason: str, now: float) -> Entry:
+        """The same entry after a DEL that could not undo it; a clock that was set back begins anew."""
+        before = self.failure
+        since = min(before.since, int(now)) if before else int(now)
+        tries = before.tries + 1 if before else 1
+        return replace(self, failure=Failure(reason=reason[:SHOWN], since=since, tries=tries))
 
     def attached(self, result: Result, device_info: dict[str, Any] | None = None) -> Entry:
         """The same entry after its ADD."""
@@ -115,6 +143,11 @@ class Ledger:
     def __init__(self, directory: str) -> None:
         self.directory = directory
 
+    @property
+    def unfinished(self) -> Ledger:
+        """The records of what DEL left behind, beside these."""
+        return Ledger(os.path.join(os.path.dirname(self.directory), "unfinished"))
+
     def write(self, record: Record, *, first: bool = True) -> None:
         """Make `record` the container's; what is there after a power failure is it, or what was there before.
 
@@ -122,12 +155,20 @@ class Ledger:
         """
         if first:
             files.ensure_directory(self.directory)
-        text = json.dumps({"format": FORMAT} | asdict(record))  # ASCII: a path that is not UTF-8 comes back as it was
-        files.replace(self._path(record.container_id, record.ifname), text.encode(), lasting=first)
+        data = {"format": FORMAT} | asdict(record)
+        for entry in data["entries"]:
+            if entry["failure"] is None:
+                del entry["failure"]  # older versions do not know it
+        # ASCII: a path that is not UTF-8 comes back as it was
+        files.replace(self._path(record.container_id, record.ifname), json.dumps(data).encode(), lasting=first)
 
     def find(self, container_id: str, ifname: str) -> Record | None:
         """The record of one ADD, if there is one. Raises DamagedRecord, IOFailure."""
         return self._read(self._path(container_id, ifname))
+
+    def has(self, container_id: str, ifname: str) -> bool:
+        """Whether there is a record of one ADD, readable or not."""
+        return os.path.lexists(self._path(container_id, ifname))
 
     def _read(self, path: str) -> Record | None:
         content = files.read(path)
@@ -137,10 +178,18 @@ class Ledger:
         """Forget one ADD. Raises IOFailure."""
         files.remove(self._path(container_id, ifname))
 
+    def held(self, container_id: str, ifname: str) -> AbstractContextManager[None]:
+        """Keep out who would claim the record, if there is one. Raises TryAgainLater, IOFailure."""
+        return hold.held(self._path(container_id, ifname))
+
+    def claimed(self, container_id: str, ifname: str) -> AbstractContextManager[bool]:
+        """Be alone with a record; whether there is one, and nobody else is at work on it. Raises IOFailure."""
+        return hold.claimed(self._path(container_id, ifname))
+
     def set_aside(self, container_id: str, ifname: str) -> str:
         """Rename a damaged record, so that it is not read again; return its new path. Raises IOFailure."""
         path = self._path(container_id, ifname)
-        aside = path.removesuffix(SUFFIX) + ".damaged"
+        aside = path.removesuffix(SUFFIX) + DAMAGED
         files.change(f'set aside the record "{path}"', os.rename, path, aside)
         return aside
 
@@ -154,11 +203,26 @@ class Ledger:
             if record is not None:
                 yield record
 
-    def _paths(self) -> list[str]:
+    def damaged(self) -> list[str]:
+        """The paths of records that cannot be read, and of those that were set aside."""
+        aside = [os.path.join(self.directory, name) for name in self._names() if name.endswith(DAMAGED)]
+        return sorted([*aside, *(path for path in self._paths() if self._is_damaged(path))])
+
+    def _is_damaged(self, path: str) -> bool:
         try:
-            names = sorted(os.listdir(self.directory))
+            self._read(path)
+        except CNIError:
+            return True
+        return False
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self.directory))
         except FileNotFoundError:
             return []
+
+    def _paths(self) -> list[str]:
+        names = self._names()
         return [os.path.join(self.directory, name) for name in names if name.endswith(SUFFIX) and name[0] != "."]
 
     def _path(self, container_id: str, ifname: str) -> str:
@@ -189,7 +253,11 @@ def _parse(content: bytes, path: str) -> Record:
 
 
 def _entry(data: dict[str, Any]) -> Entry:
-    entry = Entry(**data)
+    failure = data.get("failure")
+    if failure is not None:
+        failure = Failure(**failure)
+        _check_types(failure)
+    entry = Entry(**data | {"failure": failure})
     _check_types(entry)
     entry.get_result()
     return entry
@@ -201,7 +269,7 @@ def _items(value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _check_types(value: Record | Entry) -> None:
+def _check_types(value: Record | Entry | Failure) -> None:
     """Raise TypeError for a field that is not what its annotation says."""
     for name, hint in get_type_hints(type(value)).items():
         if not _is(getattr(value, name), hint):

@@ -52,4 +52,5 @@ class Teardown:
         if len(self.failures) == 1:
             raise self.failures[0]
         if self.failures:
-            raise DeleteIncomplete(what, " / ".join(str(failure) for failure in self.failures), id="PLX-DEL")
+            told = " / ".join(str(failure) for failure in self.failures)
+            raise DeleteIncomplete(what, told, id="PLX-DEL", failures=self.failures)

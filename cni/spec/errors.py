@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self
 
 
@@ -125,6 +126,10 @@ class DeleteIncomplete(CNIError):
     """DEL or GC tried everything and could not undo all of it; `details` lists what is left."""
 
     code = 103
+
+    def __init__(self, msg: str, details: str = "", *, id: str = "", failures: Iterable[CNIError] = ()) -> None:
+        super().__init__(msg, details, id=id)
+        self.failures = tuple(failures)
 
 
 class PluginFailed(CNIError):

@@ -312,6 +312,7 @@ MISUSE: dict[str, list[str]] = {
     "no-netns": ["add", "net"],
     "no-network": ["del"],
     "status-needs-both": ["status", "net"],
+    "status-of-too-many": ["status", "net", NETNS, "more"],
     "check-needs-both": ["check", "net"],
     "check-of-both": ["check", "net", NETNS, "--pod", "default/vm"],
     "too-many": ["add", "net", NETNS, "more"],

@@ -302,3 +302,36 @@ def test_debug_shows_where_an_error_came_from(node: Node):
     done = node.plexus_command("add", "nowhere", VM, "--debug")
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1].startswith('plexus: no net configuration with name "nowhere"')
+
+
+def test_the_status_of_a_node_says_what_is_attached_and_what_could_not_be_undone(node: Node):
+    assert node.succeed("status") == "attached    0 containers\n"
+    node.network("broken", {"cniVersion": "1.0.0", "name": "broken", "type": "broken"})
+    plugin = node.directory / "bin" / "broken"
+    plugin.write_text('#!/bin/sh\n[ $CNI_COMMAND = ADD ] && echo \'{"cniVersion": "1.0.0"}\'\nexit 0\n')
+    plugin.chmod(0o755)
+    node.pod("vm", [{"name": "broken", "interface": "net9"}])
+    node.succeed("attach", "--pod", "default/vm", "--netns", VM)
+    assert json.loads(node.succeed("status", "-o", "json"))["attached"] == 1
+    plugin.unlink()
+
+    assert "PLX-PLUGIN-MISSING" in node.fail("detach", "--pod", "default/vm")
+    told = node.succeed("status")
+    assert "attached    1 containers\nfailing     1 attachments" in told
+    assert "PLX-PLUGIN-MISSING" in node.fail("detach", "--pod", "default/vm")
+    done = node.plexus_command("detach", "--pod", "default/vm")
+    assert done.returncode == 0
+
+    state = json.loads(node.succeed("status", "-o", "json"))
+    assert (state["attached"], state["earlier"], state["damaged"]) == (0, 0, [])
+    (left,) = state["unfinished"]
+    assert (left["pod"], left["network"], left["interface"]) == ("default/vm", "default/broken", "net9")
+    assert (left["tries"], left["blocking"]) == (3, False)
+    assert "PLX-PLUGIN-MISSING" in left["reason"]
+    assert "unfinished  1 attachments that no DEL could undo" in node.succeed("status")
+
+
+def test_the_status_of_a_node_names_records_that_are_damaged(node: Node):
+    node.ledger.mkdir(parents=True)
+    (node.ledger / "c9@eth0.json").write_text("{")
+    assert node.succeed("status") == f"attached    0 containers\ndamaged     {node.ledger}/c9@eth0.json\n"
