@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 import filelock
 
 from cni.plugin import files
-from cni.spec.errors import TryAgainLater
+from cni.spec.errors import IOFailure, TryAgainLater
 from ipam.index import Index
 from ipam.store import Owner
 
 if TYPE_CHECKING:
     from cni.spec.model import IPAddress
+
+log = logging.getLogger(__name__)
 
 LAST_RESERVED = "last_reserved_ip."
 LOCK = "lock"
@@ -60,9 +63,40 @@ class DirectoryStore:
         files.change(f'lock "{path}"', _acquire, lock)
         try:
             with self._index.opened():
+                if self._index.is_of_earlier_boot:
+                    with contextlib.suppress(IOFailure):  # who asks for what cannot be read hears of it
+                        self._forget_the_dead()
                 yield
         finally:
             lock.release()
+
+    def _forget_the_dead(self) -> None:
+        """Give back, at the first use after a boot, the leases whose owners died with the machine.
+
+        It is proven that they had them before: by the table that was ours then, and by the lease's own age.
+        """
+        from ipam import before_boot  # once in a boot
+
+        leases = self._read_all()
+        begun = before_boot.clock()
+        dead = [
+            (address, told)
+            for address, told in leases
+            if told and self._index.held_before_boot(told, address) and self._age(address) < begun
+        ]
+        if dead and before_boot.is_of_this_machine(self.location):
+            for address, _ in dead:
+                files.remove(self._path(str(address)))
+            log.info('gave back %d leases of "%s", whose owners died with the machine', len(dead), self.location)
+            leases = [lease for lease in leases if lease not in dead]
+        self._index.rebuild(leases)
+
+    def _age(self, address: IPAddress) -> float:
+        """When the lease was written, in seconds since 1970; infinity where that cannot be told."""
+        try:
+            return os.stat(self._path(str(address))).st_mtime
+        except OSError:
+            return float("inf")
 
     def addresses(self) -> list[IPAddress]:
         """The names that are addresses: the lock and the notes are none."""

@@ -6,7 +6,8 @@ the directory's mtime and ctime the same new value; a seal has an mtime of our o
 ctime. So the seal is broken by the first change of anybody else's, and by our own if we are killed before we note it;
 then every lease is read, once, and the table is written anew.
 
-The table need not reach the disk before the leases do: it holds for one boot of the machine.
+The table need not reach the disk before the leases do: it holds for one boot of the machine. In the next it is a
+witness: whoever is in it had a lease before the machine went down.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from cni.plugin import files
 if TYPE_CHECKING:
     from cni.spec.model import IPAddress
 
-HEADER = struct.Struct("=16s36s4xQqqI4x")
-"""What this is, the boot that it holds for, the directory's inode, mtime and ctime, and the number of buckets."""
-MAGIC = b"plexus index 1"
+HEADER = struct.Struct("=16s36s32s4xQqqI4x")
+"""What this is, boot and machine that it holds for, the directory's inode, mtime and ctime, the number of buckets."""
+MAGIC = b"plexus index 2"
 ENTRY = struct.Struct("=IB3x16s")
 """A checksum of whom a lease belongs to, the version of the address, the address."""
 NONE = bytes(ENTRY.size)
@@ -40,9 +41,12 @@ FEWEST_BUCKETS = 8
 SEAL_AGE = 3 * 10**9
 """Nanoseconds from a seal's mtime to its ctime; more than the coarsest file system rounds away."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+MACHINE_ID = "/etc/machine-id"
+LONGEST = 1 << 26
+"""Bytes of a table that are read of an earlier boot."""
 
-Seal = tuple[bytes, int, int, int]
-"""The boot, and the directory's inode, mtime and ctime."""
+Seal = tuple[bytes, bytes, int, int, int]
+"""The boot, the machine, and the directory's inode, mtime and ctime."""
 
 
 class Index:
@@ -58,6 +62,16 @@ class Index:
         self._descriptor = -1
         self._buckets = 0
         self._seal: Seal | None = None
+        self._earlier: frozenset[bytes] = frozenset()
+
+    @property
+    def is_of_earlier_boot(self) -> bool:
+        """Whether the table was written by this machine, before it was last started."""
+        return bool(self._earlier)
+
+    def held_before_boot(self, holder: str, address: IPAddress) -> bool:
+        """Whether `holder` had the lease of `address` when this machine was last started, by a table of before."""
+        return _entry(holder, address) in self._earlier
 
     @property
     def vouches(self) -> bool:
@@ -107,6 +121,8 @@ class Index:
         self._forget()
         buckets = _buckets(leases)
         if not buckets:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)  # what there is would be a witness in boots to come
             return
         table = b"".join(bucket.ljust(BUCKET, b"\0") for bucket in buckets)
         with contextlib.suppress(OSError):
@@ -123,6 +139,15 @@ class Index:
             self._seal = _seal(self._directory)
             if header == HEADER.pack(MAGIC, *self._seal, buckets):
                 self._buckets = buckets
+            elif _is_of_earlier_boot(header, self._seal):
+                self._earlier = self._entries()
+
+    def _entries(self) -> frozenset[bytes]:
+        """All entries of the table, whatever has become of the directory."""
+        content = os.pread(self._descriptor, LONGEST, HEADER.size)
+        whole = len(content) // ENTRY.size * ENTRY.size
+        places = range(0, whole, ENTRY.size)
+        return frozenset(content[place : place + ENTRY.size] for place in places) - {NONE}
 
     def _close(self) -> None:
         if self.vouches:
@@ -143,7 +168,7 @@ class Index:
     def _forget(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
-        self._descriptor, self._buckets, self._seal = -1, 0, None
+        self._descriptor, self._buckets, self._seal, self._earlier = -1, 0, None, frozenset()
 
     def _read(self, checksum: int) -> bytes | None:
         """The bucket for `checksum`; None where the table is not what it says, which then vouches for nothing."""
@@ -199,10 +224,28 @@ def _checksum(holder: str) -> int:
 
 def _seal(directory: str) -> Seal:
     found = os.stat(directory)
-    return _boot(), found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+    return _boot(), _machine(), found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _is_of_earlier_boot(header: bytes, seal: Seal) -> bool:
+    """Whether it is the header of a table of this directory, this machine, and another boot."""
+    magic, boot, machine, inode, _, _, _ = HEADER.unpack(header)
+    ours = magic.rstrip(b"\0") == MAGIC and machine.rstrip(b"\0") == seal[1] and inode == seal[2]
+    return bool(ours and seal[1] and boot.strip(b"\0") and boot != seal[0].ljust(len(boot), b"\0"))
 
 
 @functools.cache
 def _boot() -> bytes:
     with open(BOOT_ID, "rb", buffering=0) as file:
         return file.read().strip()
+
+
+@functools.cache
+def _machine() -> bytes:
+    """The machine's identity; b"" where it has none, or none yet."""
+    try:
+        with open(MACHINE_ID, "rb", buffering=0) as file:
+            text = file.read(64).strip()
+    except OSError:
+        return b""
+    return text if len(text) == 32 else b""
