@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -83,7 +83,7 @@ class ApiServer:
         if self._ask("PATCH", path, what, body=patch) is None:
             raise TryAgainLater(f"could not {what}", "the pod is gone", id="PLX-POD-UNKNOWN")
 
-    def withdraw(self, namespace: str, name: str, status: str | None = None) -> None:
+    def withdraw(self, namespace: str, name: str, status: Callable[[], str] | None = None) -> None:
         """Leave it: the annotation goes with the pod, and DEL does not ask the API."""
 
     def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,10 +98,11 @@ class Manifests:
     def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell nobody: manifests have no events."""
 
-    def withdraw(self, namespace: str, name: str, status: str | None = None) -> None:
+    def withdraw(self, namespace: str, name: str, status: Callable[[], str] | None = None) -> None:
         """Remove the pod's file, unless another sandbox of the pod has written its own by now. Raises IOFailure."""
         path = self._status_path(namespace, name)
-        if status is None or files.read(path) == status.encode():
+        present = files.read(path)
+        if present is not None and (status is None or present == status().encode()):
             files.remove(path)
 
     def _status_path(self, namespace: str, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from cni.kube.objects import Devices, NetworkAttachmentDefinition, Pod
@@ -50,6 +50,6 @@ class Source(Protocol):
         """Tell whoever watches the pod what became of it, where there is a way to; never raises."""
         ...
 
-    def withdraw(self, namespace: str, name: str, status: str | None = None) -> None:
-        """Take back a network-status, if it still is `status`, or whatever it is. Raises IOFailure."""
+    def withdraw(self, namespace: str, name: str, status: Callable[[], str] | None = None) -> None:
+        """Take back a network-status, if it still is what `status` tells, or whatever it is. Raises IOFailure."""
         ...

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import pydantic
 
-from cni.spec import document, model, names
+from cni.meta import places
+from cni.spec import model, names
 from cni.spec.errors import InvalidConfiguration
 from cni.spec.model import Many, Model
 from cni.spec.request import Request
-
-STATE_DIRECTORY = "/var/lib/cni/plexus"
 
 
 class LogOptions(Model):
@@ -44,13 +41,13 @@ class MetaConf(Model):
     conf_dir: str = "/etc/cni/multus/net.d"
     """Where networks without `spec.config` are looked up by name."""
 
-    cni_dir: str = STATE_DIRECTORY
+    cni_dir: str = places.STATE_DIRECTORY
     """Where we remember what was attached."""
 
-    bin_dir: str = "/opt/cni/bin"
+    bin_dir: str = places.BIN_DIRECTORY
     """Where plugins are looked for before CNI_PATH."""
 
-    manifests: str = "/etc/plexus/manifests"
+    manifests: str = places.MANIFESTS
     """The directory of Pod and NetworkAttachmentDefinition manifests."""
 
     kubeconfig: str = ""
@@ -116,14 +113,19 @@ class MetaConf(Model):
         return {key: value for key, value in data.items() if value != ""} if isinstance(data, Mapping) else data
 
     @property
+    def has_manifests(self) -> bool:
+        """Whether the configuration names them."""
+        return "manifests" in self.model_fields_set
+
+    @property
     def ledger_directory(self) -> str:
         """Where the records are."""
-        return os.path.join(self.cni_dir, "containers")
+        return places.ledger_directory(self.cni_dir)
 
     @property
     def status_directory(self) -> str:
         """Where the network-status of pods from manifests goes."""
-        return os.path.join(self.cni_dir, "network-status")
+        return places.status_directory(self.cni_dir)
 
     @property
     def shared_namespaces(self) -> frozenset[str]:
@@ -145,24 +147,10 @@ def parse(request: Request) -> MetaConf:
 def _contradictions(conf: MetaConf) -> Iterator[str]:
     if not conf.delegates and not conf.cluster_network:
         yield "it needs `delegates` or `clusterNetwork`: every pod gets one"
-    if conf.kubeconfig and "manifests" in conf.model_fields_set:
+    if conf.kubeconfig and conf.has_manifests:
         yield "`kubeconfig` and `manifests` exclude each other: keep one"
     chain = conf.auxiliary_cni_chain_name
     if chain and "/" not in conf.cluster_network:
         yield "`auxiliaryCNIChainName` is a directory beside the file of `clusterNetwork`, which must be a path then"
     if chain and not names.NAME.fullmatch(chain):
         yield f'auxiliaryCNIChainName: "{chain}" must be a name, as a network has one'
-
-
-def parse_for_delete(request: Request) -> MetaConf:
-    """Read what DEL needs, each key alone: it must work whatever the rest of the configuration has become.
-
-    Raises InvalidConfiguration for a wrong `cniDir`: elsewhere DEL would find no record, and succeed.
-    """
-    readable = {"cniDir": document.lookup(request.conf, "cniDir")}
-    for key in ("binDir", "manifests", "external", "parallel"):
-        value = document.lookup(request.conf, key)
-        with contextlib.suppress(InvalidConfiguration):
-            model.parse(MetaConf, {key: value}, key)
-            readable[key] = value
-    return model.parse(MetaConf, readable, f'the configuration of network "{request.network}"')

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from cni.meta import device_info, served, stages, unfinished
 from cni.plugin import chain, observed
@@ -18,7 +19,10 @@ from cni.spec import netconf, versions
 from cni.spec.errors import CNIError, DeleteIncomplete
 from cni.spec.netconf import NetConfList
 from cni.spec.request import Request
-from cni.spec.result import Result
+
+if TYPE_CHECKING:
+    from cni.spec.document import Document
+    from cni.spec.result import Result
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +98,8 @@ class Container:
     def _delete(self, entry: Entry) -> None:
         """DEL through the plugins; one that does not know the container has nothing to undo. Raises CNIError."""
         try:
-            chain.delete(_conf(entry), self._attachment(entry), self.host, entry.get_result())
+            conf = chain.with_every_verb(_conf(entry), self.host)
+            chain.delete(conf, self._attachment(entry), self.host, self._told_result(conf, entry))
         except CNIError as error:
             if unfinished.failures(error):
                 raise
@@ -171,6 +176,16 @@ class Container:
             return None
         container_id = self.record.container_id
         return Request(command="DEL", container_id=container_id, ifname=entry.ifname, conf={"name": conf.name})
+
+    def _told_result(self, conf: NetConfList, entry: Entry) -> Result | Document | None:
+        """What a DEL is told of its ADD: our own plugins need not have it read, others nothing that cannot be."""
+        if chain.is_built_in(conf, self.host):
+            return entry.result
+        try:
+            return entry.get_result()
+        except CNIError as error:
+            log.warning('network "%s" is deleted without the result of its ADD: %s', entry.network, error)
+            return None
 
     def _attachment(self, entry: Entry) -> Attachment:
         return Attachment(

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 import socket
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from cni.kube.objects import Pod
-from cni.kube.source import Source
 from cni.linux import netns
-from cni.meta import config, default_route, events, garbage, identity, inherited, network_status, readiness, stages
-from cni.meta.config import MetaConf
+from cni.meta import identity, inherited, places, stages
 from cni.meta.container import Container
-from cni.meta.identity import Identity
 from cni.meta.inherited import Inheritance
-from cni.meta.networks import Networks
-from cni.meta.plan import Planned, plan
-from cni.meta.stages import Stage
+from cni.meta.places import Places
 from cni.plugin import chain, ledger, observed
 from cni.plugin.chain import Host
 from cni.plugin.ledger import DamagedRecord, Ledger, Record
 from cni.plugin.rollback import Rollback, Teardown
 from cni.spec.errors import CheckFailed, CNIError, DeleteIncomplete, InvalidConfiguration, TryAgainLater
 from cni.spec.request import Request
-from cni.spec.result import Result
+
+if TYPE_CHECKING:
+    from cni.kube.objects import Pod
+    from cni.kube.source import Source
+    from cni.meta.config import MetaConf
+    from cni.meta.identity import Identity
+    from cni.meta.plan import Planned
+    from cni.meta.stages import Stage
+    from cni.spec.result import Result
+
+# What reads configurations and results is imported where it is needed: a DEL that replays its record does without.
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +43,8 @@ def add(request: Request) -> Result:
 
     Returns the cluster network's result. Raises the failing delegate's CNIError, told with pod, network and interface.
     """
+    from cni.meta import config, events, readiness
+
     conf = config.parse(request)
     source = _source(conf, request)
     who = identity.parse(request.args)
@@ -53,6 +61,9 @@ def add(request: Request) -> Result:
 
 
 def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None, source: Source) -> Record:
+    from cni.meta import network_status
+    from cni.meta.plan import plan
+
     with observed.phase("look up networks"):
         planned = plan(conf, request, who, pod, source)
     container = _new_container(conf, request, who, planned)
@@ -73,6 +84,7 @@ def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None
 
 def _attach_stage(stage: Stage, container: Container, planned: list[Planned], rollback: Rollback) -> None:
     """Make the attachments of one stage. Raises the first CNIError in the pod's order, when none runs any more."""
+    from cni.meta import default_route
 
     def attach(place: int) -> None:
         wanted = planned[place]
@@ -98,7 +110,7 @@ def delete(request: Request) -> None:
     Where there is no record, it is undone what Multus remembers, or what an ADD would make now. Raises one CNIError
     naming each failure; what could not be undone stays recorded for the next DEL.
     """
-    conf = config.parse_for_delete(request)
+    conf = places.parse(request)
     records = Ledger(conf.ledger_directory)
     with records.held(request.container_id, request.ifname):
         try:
@@ -112,7 +124,7 @@ def delete(request: Request) -> None:
             _delete_known(request, conf, records, own)
 
 
-def _delete_known(request: Request, conf: MetaConf, records: Ledger, own: Record | None) -> None:
+def _delete_known(request: Request, conf: MetaConf | Places, records: Ledger, own: Record | None) -> None:
     inheritance = _inheritance(conf)
     record = own or inheritance.find(request.container_id, request.ifname) or _assumed(request)
     if record is not None:
@@ -127,7 +139,7 @@ def _delete_known(request: Request, conf: MetaConf, records: Ledger, own: Record
 
 def check(request: Request) -> None:
     """Have every recorded attachment checked by its delegates. Raises CheckFailed, or a delegate's CNIError."""
-    conf = config.parse_for_delete(request)
+    conf = places.parse(request)
     records = Ledger(conf.ledger_directory)
     record = records.find(request.container_id, request.ifname)
     record = record or _inheritance(conf).find(request.container_id, request.ifname)
@@ -142,6 +154,9 @@ def check(request: Request) -> None:
 
 def gc(request: Request) -> None:
     """Detach every container that is not among the valid attachments, then have the delegates collect theirs."""
+    from cni.meta import config, garbage, readiness
+    from cni.meta.networks import Networks
+
     conf = config.parse(request)
     readiness.wait(conf)
     records = Ledger(conf.ledger_directory)
@@ -157,6 +172,9 @@ def gc(request: Request) -> None:
 
 def status(request: Request) -> None:
     """Whether an ADD would succeed: the source answers, and the delegates of every pod's networks are ready."""
+    from cni.meta import config, readiness
+    from cni.meta.networks import Networks
+
     conf = config.parse(request)
     readiness.wait_for_status(conf)
     source = _source(conf, request)
@@ -165,20 +183,29 @@ def status(request: Request) -> None:
         chain.status(network.conf, _host(conf, request))
 
 
-def _undo(record: Record, records: Ledger, conf: MetaConf, request: Request) -> None:
+def _undo(record: Record, records: Ledger, conf: MetaConf | Places, request: Request) -> None:
     """Take back everything that an ADD made. Raises one CNIError naming each failure."""
     teardown = Teardown()
     with teardown.step():
         if record.pod:
-            _source(conf, request).withdraw(record.pod_namespace, record.pod_name, network_status.build(record))
+            _source(conf, request).withdraw(record.pod_namespace, record.pod_name, lambda: _status(record))
     with teardown.step():
         Container(record, records, _host(conf, request, record.path), parallel=conf.parallel).detach_all()
     teardown.finish(f'could not delete container "{record.container_id}"')
 
 
-def _source(conf: MetaConf, request: Request) -> Source:
+def _status(record: Record) -> str:
+    """What we said of the pod; nothing that anybody said, where that cannot be told any more."""
+    from cni.meta import network_status
+
+    with contextlib.suppress(CNIError):
+        return network_status.build(record)
+    return ""
+
+
+def _source(conf: MetaConf | Places, request: Request) -> Source:
     """The API where the configuration names it, or where we run in a cluster's own pod; else the manifests."""
-    in_cluster = all(request.environ.get(name) for name in IN_CLUSTER) and "manifests" not in conf.model_fields_set
+    in_cluster = all(request.environ.get(name) for name in IN_CLUSTER) and not conf.has_manifests
     if not conf.kubeconfig and not in_cluster:
         from cni.kube.manifests import Manifests
 
@@ -204,6 +231,8 @@ def _get_pod(source: Source, who: Identity) -> Pod | None:
 
 def _new_container(conf: MetaConf, request: Request, who: Identity, planned: list[Planned]) -> Container:
     """What is about to be attached, unless this container is attached already. Raises InvalidConfiguration."""
+    from cni.meta import default_route
+
     records = Ledger(conf.ledger_directory)
     if records.find(request.container_id, request.ifname) is not None:
         raise InvalidConfiguration(
@@ -229,7 +258,7 @@ def _new_container(conf: MetaConf, request: Request, who: Identity, planned: lis
     return Container(record, records, host, parallel=conf.parallel and not asks_route)
 
 
-def _host(conf: MetaConf, request: Request, recorded_path: tuple[str, ...] = ()) -> Host:
+def _host(conf: MetaConf | Places, request: Request, recorded_path: tuple[str, ...] = ()) -> Host:
     path = dict.fromkeys((conf.bin_dir, *request.path, *recorded_path))
     return Host(path=tuple(path), environ=request.environ, external=frozenset(conf.external))
 
@@ -257,7 +286,7 @@ def _cluster_result(record: Record) -> Result:
     return next(filter(None, (entry.get_result() for entry in record.entries if entry.default)))
 
 
-def _inheritance(conf: MetaConf) -> Inheritance:
+def _inheritance(conf: MetaConf | Places) -> Inheritance:
     return Inheritance(conf.cni_dir, inherited.MULTUS)
 
 
@@ -267,6 +296,8 @@ def _assumed(request: Request) -> Record | None:
     The runtime's prevResult tells that there was an ADD, for which it is worth to ask the source; else it is what the
     node knows of every pod. None where that is nothing: usually there was no ADD, or all of it is undone.
     """
+    from cni.meta import config
+
     try:
         if request.prev_result:
             return _planned_record(request, identity.parse(request.args))[0]
@@ -280,6 +311,9 @@ def _assumed(request: Request) -> Record | None:
 
 def _planned_record(request: Request, who: Identity) -> tuple[Record, str]:
     """A record of what an ADD would make now, or of what every pod gets, and then why its own networks are unknown."""
+    from cni.meta import config
+    from cni.meta.plan import plan
+
     conf = config.parse(request)
     source = _source(conf, request)
     unknown = ""
@@ -298,6 +332,8 @@ def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) ->
 
     Raises DeleteIncomplete, once, when it cannot be known what that ADD made besides.
     """
+    from cni.meta import config
+
     aside = records.set_aside(request.container_id, request.ifname)
     conf = config.parse(request)
     who = identity.parse(request.args)

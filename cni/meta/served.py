@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cni.linux import addresses, netns
 from cni.linux.links import Links
@@ -15,7 +15,9 @@ from cni.spec import document, netconf
 from cni.spec.document import Document
 from cni.spec.errors import UnsupportedField
 from cni.spec.netconf import NetConf, NetConfList
-from cni.spec.result import Result
+
+if TYPE_CHECKING:
+    from cni.spec.result import Result
 
 BY_ARGS = ("mac", "ips")
 """Asked for through CNI_ARGS too: many plugins read MAC and IP there, and claim nothing."""

@@ -65,9 +65,10 @@ def add(network: NetConfList, attachment: Attachment, host: Host) -> Result:
     return result
 
 
-def delete(network: NetConfList, attachment: Attachment, host: Host, result: Result | None) -> None:
+def delete(network: NetConfList, attachment: Attachment, host: Host, result: Result | Document | None) -> None:
     """DEL every plugin in reverse order, whatever fails, with the final result of ADD as prevResult.
 
+    It may be the result's JSON, for a network whose version has the newest shape.
     Raises one CNIError naming each failure.
     """
     prev_result = _encoded(result, network) if versions.at_least(network.cni_version, "0.4.0") else None
@@ -163,9 +164,11 @@ def _request(
     )
 
 
-def _encoded(result: Result | None, network: NetConfList) -> Document | None:
+def _encoded(result: Result | Document | None, network: NetConfList) -> Document | None:
     if result is None:
         return None
+    if isinstance(result, Mapping):
+        return {**result, "cniVersion": network.cni_version}
     from cni.spec import convert
 
     return convert.encode(result, network.cni_version)

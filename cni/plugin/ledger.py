@@ -259,7 +259,6 @@ def _entry(data: dict[str, Any]) -> Entry:
         _check_types(failure)
     entry = Entry(**data | {"failure": failure})
     _check_types(entry)
-    entry.get_result()
     return entry
 
 

@@ -11,6 +11,7 @@ import pytest
 from kube.api_server import Server, write_kubeconfig
 
 from cni.plugin import invoke
+from cni.plugin.ledger import Entry, Ledger, Record
 
 ROOT = Path(__file__).parents[2]
 CALL = """
@@ -28,11 +29,16 @@ MODELS = {"pydantic"}
 
 
 def imported(plugin: str, verb: str, folder: Path, *within: str) -> set[str]:
-    """The packages that a successful call has loaded by its end; `within` is a command that runs it elsewhere."""
+    """The packages that a successful call has loaded by its end."""
+    return {name.partition(".")[0] for name in modules(plugin, verb, folder, *within)}
+
+
+def modules(plugin: str, verb: str, folder: Path, *within: str) -> set[str]:
+    """The modules, too; `within` is a command that runs the call elsewhere."""
     ipam = {"type": "host-local", "subnet": "10.0.0.0/24", "dataDir": str(folder)}
     process = subprocess.run(
         [*within, sys.executable, "-I", "-c", CALL, str(ROOT), plugin],
-        input=json.dumps({"cniVersion": "1.1.0", "name": "n", "ipam": ipam}),
+        input=json.dumps({"cniVersion": "1.1.0", "name": "n", "ipam": ipam, "cniDir": str(folder)}),
         env={
             "CNI_COMMAND": verb,
             "CNI_CONTAINERID": "c1",
@@ -45,7 +51,7 @@ def imported(plugin: str, verb: str, folder: Path, *within: str) -> set[str]:
         check=False,
     )
     assert process.returncode == 0, process.stdout
-    return {name.partition(".")[0] for name in json.loads(process.stderr.splitlines()[-1])}
+    return set(json.loads(process.stderr.splitlines()[-1]))
 
 
 @pytest.mark.parametrize("plugin", [*invoke.BUILT_IN, *invoke.META])
@@ -73,6 +79,23 @@ def test_detaching_needs_no_models(plugin: str, verb: str, tmp_path: Path):
     assert not imported(plugin, verb, tmp_path, "unshare", "--net") & (API | MODELS)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a namespace")
+def test_the_meta_plugin_replays_what_our_own_plugins_did_without_models(tmp_path: Path):
+    imported("host-local", "ADD", tmp_path)
+    ipam = {"type": "host-local", "subnet": "10.0.0.0/24", "dataDir": str(tmp_path)}
+    conf = json.dumps({"cniVersion": "1.0.0", "name": "n", "type": "bridge", "ipam": ipam})
+    result = {"cniVersion": "1.1.0", "ips": [{"address": "10.0.0.2/24"}]}
+    entry = Entry(network="n", conf=conf, ifname="eth0", result=result)
+    record = Record(container_id="c1", ifname="eth0", netns="", pod_namespace="d", pod_name="p", entries=(entry,))
+    Ledger(str(tmp_path / "containers")).write(record)
+
+    loaded = modules("plexus", "DEL", tmp_path, "unshare", "--net")
+
+    assert not {name.partition(".")[0] for name in loaded} & (API | MODELS)
+    assert len(loaded) < 290
+    assert not [path for path in tmp_path.rglob("*") if path.name in ("c1@eth0.json", "10.0.0.2")]
+
+
 @pytest.mark.parametrize("verb", ["DEL", "GC"])
 def test_static_has_nothing_to_give_back_and_needs_no_models_for_that(verb: str, tmp_path: Path):
     assert not imported("static", verb, tmp_path) & (KERNEL | API | MODELS)
@@ -83,6 +106,16 @@ def test_the_protocol_imports_only_the_standard_library():
     process = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
     packages = {name.partition(".")[0] for name in process.stdout.split()}
     assert packages - sys.stdlib_module_names <= {"cni", "__main__"} | added_by_the_environment()
+
+
+def test_the_launcher_asks_the_daemon_with_what_the_interpreter_has_built_in():
+    script = (
+        "import sys; before = set(sys.modules);"
+        f"exec(compile(open({str(ROOT / 'cni/node/launcher.py')!r}).read(), 'launcher', 'exec'), {{'__name__': 'x'}});"
+        "print(*set(sys.modules) - before)"
+    )
+    process = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+    assert set(process.stdout.split()) <= {"_socket", "posix", "time"}
 
 
 def added_by_the_environment() -> set[str]:
@@ -171,11 +204,11 @@ def test_the_meta_plugin_imports_neither_the_api_library_nor_yaml_nor_netlink_to
     modules = modules_of_a_pod(tmp_path, "ADD", api)
     assert {name.partition(".")[0] for name in modules} & (KERNEL | API | {"filelock"}) == set()
     assert "urllib3" in modules
-    assert len(modules) < 400
+    assert len(modules) < 360
 
 
 def test_the_meta_plugin_replays_a_record_without_any_source(api: Server, tmp_path: Path):
     modules_of_a_pod(tmp_path, "ADD", api)
     modules = modules_of_a_pod(tmp_path, "DEL", api)
     assert {name.partition(".")[0] for name in modules} & (KERNEL | API | {"filelock", "urllib3", "http"}) == set()
-    assert len(modules) < 330
+    assert len(modules) < 300

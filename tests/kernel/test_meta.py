@@ -193,6 +193,21 @@ def test_a_damaged_record_does_not_stop_delete(node, damage):
     assert rules(node.host.path) == []
 
 
+@pytest.mark.parametrize("result", [{}, {"cniVersion": "9"}, {"cniVersion": "1.1.0", "ips": [{}]}, {"ips": 5}])
+def test_a_recorded_result_that_is_none_does_not_stop_delete(node, result):
+    node.add()
+    record = json.loads(node.record.read_text())
+    for entry in record["entries"]:
+        entry["result"] = result
+    node.record.write_text(json.dumps(record))
+
+    node.delete()
+
+    assert [name for name in links(node.host.path) if name.startswith("veth")] == []
+    assert not node.record.exists()
+    assert not list((node.directory / "leases").glob("*/1*"))
+
+
 def test_a_damaged_record_of_an_unknown_pod_is_told_once(node):
     node.add()
     node.record.write_bytes(b"")

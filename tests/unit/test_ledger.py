@@ -201,7 +201,6 @@ DAMAGED = {
     "an-entry-whose-arguments-are-a-list": written(entries=[entry(args=[])]),
     "an-entry-whose-runtime-config-is-a-list": written(entries=[entry(runtime_config=[])]),
     "an-entry-whose-result-is-text": written(entries=[entry(result="x")]),
-    "an-entry-whose-result-is-no-result": written(entries=[entry(result={"cniVersion": "1.1.0", "ips": [{}]})]),
 }
 
 

@@ -175,11 +175,11 @@ def test_network_status_is_published_and_taken_back(manifests):
     manifests.publish(pod, "[1]")
     with open(path) as file:
         assert file.read() == "[1]"
-    manifests.withdraw("vms", "p", "[2]")  # another sandbox of the pod has published since
+    manifests.withdraw("vms", "p", lambda: "[2]")  # another sandbox of the pod has published since
     assert os.path.exists(path)
-    manifests.withdraw("vms", "p", "[1]")
+    manifests.withdraw("vms", "p", lambda: "[1]")
     assert not os.path.exists(path)
-    manifests.withdraw("vms", "p", "[1]")
+    manifests.withdraw("vms", "p", lambda: "[1]")
 
 
 def test_yaml_cannot_make_objects_of_python(manifests, tmp_path):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cni.meta import config
+from cni.meta import config, places
 from cni.meta.config import MetaConf
 from cni.spec.errors import CNIError, InvalidConfiguration
 from cni.spec.request import Request
@@ -147,16 +148,26 @@ def test_a_prev_result_changes_nothing():
 def test_nothing_wrong_in_the_configuration_keeps_delete_from_its_record(key: str):
     for value in ANY.values():
         conf = {"name": "plexus", "cniDir": "/state", key: value}
-        assert config.parse_for_delete(Request(command="DEL", conf=conf)).cni_dir == "/state"
+        assert places.parse(Request(command="DEL", conf=conf)).cni_dir == "/state"
 
 
 @pytest.mark.parametrize("wrong", [5, True, [], {}])
 def test_delete_does_not_look_for_its_record_elsewhere(wrong: Any):
     with pytest.raises(InvalidConfiguration, match="cniDir: must be a string"):
-        config.parse_for_delete(Request(command="DEL", conf={"name": "plexus", "cniDir": wrong}))
+        places.parse(Request(command="DEL", conf={"name": "plexus", "cniDir": wrong}))
 
 
 @pytest.mark.parametrize("key", ["cniDir", "binDir"])
 def test_delete_takes_an_empty_directory_for_the_default_too(key: str):
-    read = config.parse_for_delete(Request(command="DEL", conf={"name": "plexus", key: ""}))
-    assert (read.cni_dir, read.bin_dir) == (config.STATE_DIRECTORY, "/opt/cni/bin")
+    read = places.parse(Request(command="DEL", conf={"name": "plexus", key: ""}))
+    assert (read.cni_dir, read.bin_dir) == (places.STATE_DIRECTORY, "/opt/cni/bin")
+
+
+@pytest.mark.parametrize("key", ["cniDir", "binDir", "manifests", "external", "parallel"])
+def test_delete_reads_the_same_as_add(key: str):
+    field = {"cniDir": "cni_dir", "binDir": "bin_dir"}.get(key, key)
+    for value in (False, *(ANY[kind] for kind in TAKES[key])):
+        with contextlib.suppress(InvalidConfiguration):
+            of_add = getattr(parse(**{key: value}), field)
+            assert getattr(places.parse(Request(command="DEL", conf={key: value})), field) == of_add
+    assert getattr(places.Places(), field) == getattr(parse(), field)
