@@ -67,5 +67,6 @@ if (($#)) || [[ ${PLEXUS_TESTS_STRICT-} != 1 ]]; then
 fi
 .venv/bin/python -m pytest -n 2
 # The comparison has had its daemon above; what uses hosts and sandboxes has it here.
-PLEXUS_TESTS_DAEMON=1 exec .venv/bin/python -m pytest -n 2 tests/kernel \
-    tests/conformance/test_{chained_plugins,cnitool,meta_chains,mixed_operation,podman}.py
+# (tests/cluster/test_daemonset.py has the DaemonSet's.)
+PLEXUS_TESTS_DAEMON=1 exec .venv/bin/python -m pytest -n 2 tests/cluster/test_{deployments,devices,pods,trouble}.py \
+    tests/kernel tests/conformance/test_{chained_plugins,cnitool,meta_chains,mixed_operation,podman}.py

@@ -37,7 +37,7 @@ This node, where plexus is the runtime's plugin: what is attached, and what coul
   plexus status [-o json]
 
 A node of a cluster, from inside a container (plexus node --help tells more):
-  plexus node install|run|status|uninstall
+  plexus node install|run|status|daemon|uninstall
 
 A daemon, which makes every call of a plugin quicker (plexus daemon --help tells more):
   plexus daemon

@@ -28,6 +28,8 @@ actions:
   install    copy plexus and its launchers to the host, write the kubeconfig and the runtime's entry, and end
   run        the same, and keep all of it right until SIGTERM, which leaves everything in place
   status     say what is installed; fail unless the runtime uses it
+  daemon     have the daemon of what is installed run in the host's namespaces, until SIGTERM; for a privileged
+             container with hostPID
   uninstall  take everything back: the runtime uses the primary again
 
 Paths are the host's. The primary is the first configuration in --conf-dir that is not a meta plugin's; the entry,
@@ -40,7 +42,7 @@ STATE_DIR = "/var/lib/cni/plexus"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Tell the parser what the command takes."""
-    parser.add_argument("action", choices=("install", "run", "status", "uninstall"), metavar="ACTION")
+    parser.add_argument("action", choices=tuple(ACTIONS), metavar="ACTION")
     paths = parser.add_argument_group("the host")
     paths.add_argument(
         "--host-root", metavar="DIR", default="/", help="where we see the host's / (default %(default)s)"
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="be `multus` too, and set aside configurations of Multus that come first",
     )
+    _add_daemon_arguments(parser.add_argument_group("the daemon"))
     parser.add_argument("--force", action="store_true", help="uninstall although containers are attached")
     parser.add_argument("--stay", action="store_true", help="do not end after uninstalling, until SIGTERM")
 
@@ -82,6 +85,20 @@ def _add_entry_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--api-server", metavar="URL", default="", help="for it (default: the service `kubernetes`)")
     group.add_argument(
         "--service-account", metavar="DIR", default="/var/run/secrets/kubernetes.io/serviceaccount", help="our path"
+    )
+
+
+def _add_daemon_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--check", action="store_true", help="only tell whether it answers launchers, by the exit status"
+    )
+    group.add_argument(
+        "--daemon-option",
+        metavar="OPTION",
+        dest="daemon_options",
+        action="append",
+        default=[],
+        help="of `plexus daemon`, such as --daemon-option=--slots=8; may be given several times",
     )
 
 
@@ -112,6 +129,24 @@ def _status(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     status.check(plan)
 
 
+def _daemon(options: argparse.Namespace, _environ: Mapping[str, str]) -> None:
+    from cni.node import keeper, launchers
+    from cni.node.host import Host
+    from cni.node.prefix import Prefix
+
+    prefix = Prefix(Host(keeper.HOST_ROOT), options.prefix)
+    if not options.check:
+        keeper.keep(prefix, options.daemon_options, _stopped_by_signals())
+        return
+    path = launchers.socket(options.prefix)
+    if not keeper.answers(prefix.host.local(path)):
+        raise InvalidConfiguration(
+            f'could not find a daemon at the host\'s "{path}"',
+            "launchers do the work themselves; its log says why, and whether plexus is installed yet",
+            id="PLX-DAEMON-ENDED",
+        )
+
+
 def _uninstall(options: argparse.Namespace, _environ: Mapping[str, str]) -> None:
     from cni.node import uninstall
 
@@ -129,6 +164,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace, Mapping[str, str]], None]] = {
     "install": _install,
     "run": _run,
     "status": _status,
+    "daemon": _daemon,
     "uninstall": _uninstall,
 }
 

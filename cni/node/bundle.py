@@ -19,8 +19,19 @@ from cni.spec.errors import InvalidConfiguration, IOFailure
 INTERPRETER = 3
 """PT_INTERP: the part of an executable with the path of its loader."""
 MAGIC = b"\x7fELF"
-IMPORTS = "import cni.plugin.skel, pydantic, pyroute2, ssl"
-"""What must work on the host for launchers to do."""
+MODULES = (
+    "cni.node.daemon",
+    "filelock",
+    "google.protobuf.descriptor_pb2",
+    "h2.connection",
+    "kubernetes.client",
+    "prometheus_client",
+    "pydantic",
+    "pyroute2",
+    "ssl",
+    "yaml",
+)
+"""What must be there, and work, on the host: plexus, and every library that it needs at some time."""
 
 
 def find() -> str:
@@ -38,15 +49,16 @@ def packages(bundle: str) -> str:
     return _told(bundle, "packages")
 
 
-def install(source: str, target: str, place: str) -> None:
+def install(source: str, target: str, place: str, command: bytes) -> None:
     """Make `target` a copy of the bundle `source` that runs at `place`, which is how the host calls it.
 
-    It is there with all its content, and runs, or not at all. Raises IOFailure.
+    `command` is its `bin/plexus`. It is there with all its content, and runs, or not at all. Raises IOFailure.
     """
     temporary = f"{target}.tmp"
     _remove(temporary)
     try:
         files.change(f'copy plexus to "{target}"', copy, source, temporary, place)
+        files.replace(os.path.join(temporary, "bin", "plexus"), command, 0o755)
         prove(temporary)
         _remove(target)
         files.change(f'rename "{temporary}"', _complete, temporary, target)
@@ -72,7 +84,15 @@ def prove(bundle: str) -> None:
     """Raise IOFailure unless the bundle's interpreter runs, from where we see it, and finds its modules."""
     loader = os.path.join(bundle, "lib", _told(bundle, "loader"))
     python = os.path.join(bundle, "bin", "python3")
-    command = [loader, "--library-path", os.path.join(bundle, "lib"), python, "-I", "-c", IMPORTS]
+    command = [
+        loader,
+        "--library-path",
+        os.path.join(bundle, "lib"),
+        python,
+        "-I",
+        "-c",
+        f"import {', '.join(MODULES)}",
+    ]
     what = f'run "{python}"'
     done = files.change(what, subprocess.run, command, env={}, capture_output=True, check=False)
     if done.returncode != 0:

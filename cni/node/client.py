@@ -22,6 +22,10 @@ class Declined(Exception):
     """We do not serve this launcher, which therefore works alone."""
 
 
+class Withdrawn(Exception):
+    """It asks for nothing: it was killed, or only wanted to know whether we live."""
+
+
 @dataclass(frozen=True)
 class Errand:
     """All that makes the launcher's process another than ours."""
@@ -76,8 +80,10 @@ class Client:
         self._say(BUSY)
 
     def receive(self) -> Errand:
-        """Read the request. Raises Declined, OSError."""
+        """Read the request. Raises Declined, Withdrawn, OSError."""
         received, descriptors, _, _ = socket.recv_fds(self.connection, PART, 1)
+        if not received:
+            raise Withdrawn
         if not descriptors or not received.startswith(MAGIC) or len(received) < HEAD:
             raise Declined("it speaks another protocol")
         self.token = descriptors[0]

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 
-from cni.node import bundle
+from cni.node import bundle, launchers
 from cni.node.launchers import Launchers
 from cni.node.prefix import Prefix
 from cni.plugin import files
@@ -24,10 +24,10 @@ def install(source: str, prefix: Prefix, bin_dir: str, *, replace: bool = False,
     with prefix.locked():
         version = _ensure_version(source, prefix)
         prefix.ensure_directory(bin_dir)
-        launchers = Launchers(prefix, bin_dir, version, bundle.packages(source))
-        launchers.place(replace=replace, as_multus=as_multus)
+        placed = Launchers(prefix, bin_dir, version, bundle.packages(source))
+        placed.place(replace=replace, as_multus=as_multus)
         _switch(prefix, version)
-    return launchers
+    return placed
 
 
 def _ensure_version(source: str, prefix: Prefix) -> str:
@@ -35,7 +35,8 @@ def _ensure_version(source: str, prefix: Prefix) -> str:
     target = prefix.local("versions", version)
     if not bundle.is_complete(target):
         files.ensure_directory(prefix.local("versions"), 0o755)
-        bundle.install(source, target, f"{prefix.path}/versions/{version}")
+        command = launchers.script(prefix.path, version, bundle.packages(source), "plexus")
+        bundle.install(source, target, f"{prefix.path}/versions/{version}", command)
         log.info('installed version %s below "%s"', version, prefix.path)
     return version
 

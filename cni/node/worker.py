@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cni.linux import inherited, thread
-from cni.node.client import Client, Declined, Errand
+from cni.node.client import Client, Declined, Errand, Withdrawn
 from cni.node.metrics import NOBODY, Counter
 from cni.node.waiting import Waiting
 from cni.plugin import invoke, log, skel
@@ -74,6 +74,8 @@ class Worker(threading.Thread):
         while (client := self.shop.waiting.next()) is not None:
             try:
                 self.serve(client)
+            except Withdrawn:
+                pass
             except (Declined, OSError) as error:
                 self.shop.counter.declined()
                 logger.warning("left a launcher to itself: %s", error)
@@ -83,7 +85,7 @@ class Worker(threading.Thread):
                 self.shop.waiting.dismiss(client)
 
     def serve(self, client: Client) -> None:
-        """Serve one launcher. Raises Declined, OSError."""
+        """Serve one launcher. Raises Declined, Withdrawn, OSError."""
         errand = client.receive()
         self._check(errand)
         with self.shop.attachments.held(errand.attachment):

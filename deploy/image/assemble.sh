@@ -94,6 +94,11 @@ relocate() {
         "$bundle" "$bundle"
 }
 
+# With all libraries that plexus ever imports.
+prove() {
+    PYTHONPATH=$sources "$python" -B -c 'import sys; from cni.node import bundle; bundle.prove(*sys.argv[1:])' "$bundle"
+}
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 rm -rf "$bundle"
@@ -104,4 +109,4 @@ make_independent
 compile
 name_version
 relocate
-"$bundle/bin/python3" -I -c 'import cni.plugin.skel, kubernetes, pydantic, pyroute2, ssl, yaml'
+prove

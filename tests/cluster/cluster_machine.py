@@ -93,7 +93,7 @@ def machine(directory: Path) -> Iterator[Host]:
             try:
                 assert process.stdout
                 assert process.stdout.readline() == "ready\n", "the machine did not begin"
-                yield Host(process.pid)
+                yield Host(process.pid, attended=False)
             finally:
                 process.kill()
 

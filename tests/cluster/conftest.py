@@ -36,11 +36,12 @@ def cluster(kubernetes: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="session")
-def installed(cluster: Cluster) -> Deployed:
+def installed(cluster: Cluster) -> Iterator[Deployed]:
     """plexus, in it."""
     made = deployments.deploy(cluster)
     cluster.wait_for_node()
-    return made
+    with deployments.attended(cluster):
+        yield made
 
 
 @pytest.fixture

@@ -1,20 +1,24 @@
 """plexus in a cluster: its launchers and configuration on the node, its role and the networks' kind in the API."""
 
+import contextlib
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster
+from cluster import Cluster, eventually
 from comparison import columns
-from installed import OLD, reference_plugins
+from installed import DAEMON_WANTED, OLD, reference_plugins
 from node import BIN_DIR
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE, ACCOUNT = "kube-system", "plexus"
 USER = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+LISTENING = {f"{verb} {kind}" for verb in ("list", "watch") for kind in ("pods", "network-attachment-definitions")}
+"""What a daemon asks, so that it need not ask later."""
 OTHERS = ("loopback", "portmap")
 """Executables of other vendors, as every node has them."""
 COPIES = {"bridge": "reference-bridge", "host-local": "reference-host-local"}
@@ -74,9 +78,28 @@ class Deployed:
             self.cluster.host.call("ip", "netns", "delete", container_id)
 
     def requests(self) -> list[str]:
-        """What plexus has asked the API server so far, as `verb resource`."""
-        asked = (request for request in self.cluster.control_plane.requests() if request["user"]["username"] == USER)
-        return [f"{request['verb']} {_resource(request['objectRef'])}" for request in asked]
+        """What plexus has asked the API server so far, as `verb resource`, besides what a daemon listens to."""
+        requests = self.cluster.control_plane.requests()
+        ours = (request for request in requests if request["user"]["username"] == USER)
+        asked = (f"{request['verb']} {_resource(request['objectRef'])}" for request in ours)
+        return [request for request in asked if request not in LISTENING]
+
+
+@contextlib.contextmanager
+def attended(cluster: Cluster) -> Iterator[None]:
+    """Have a node daemon with PLEXUS_TESTS_DAEMON=1, which may watch; the launchers then do nothing alone."""
+    if not DAEMON_WANTED:
+        yield
+        return
+    cluster.kubectl("apply", "-f", str(ROOT / "deploy/components/daemon/rbac.yaml"))
+    daemon = cluster.node.daemon
+    daemon.start()
+    eventually((cluster.node.bin_dir / "plexus.sock").exists)
+    try:
+        yield
+        assert daemon.is_running(), f"the daemon has ended: {daemon.log.read_text()}"
+    finally:
+        daemon.stop()
 
 
 def deploy(cluster: Cluster) -> Deployed:
@@ -87,7 +110,7 @@ def deploy(cluster: Cluster) -> Deployed:
     cluster.kubectl("wait", "--for=condition=Established", kind, "--timeout=60s")
     token = cluster.kubectl("create", "token", ACCOUNT, "--namespace", NAMESPACE, "--duration=24h").strip()
     kubeconfig = cluster.node.credentials.write_kubeconfig(ACCOUNT, token)
-    columns.install(cluster.node.bin_dir)
+    columns.install(cluster.node.bin_dir, columns.DEPENDENT if DAEMON_WANTED else "", called=BIN_DIR)
     place_others(cluster.node.bin_dir)
     deployed = Deployed(cluster, kubeconfig)
     deployed.configure()

@@ -108,9 +108,14 @@ class Node:
         ]
         return self._service("kubelet", words)
 
+    @cached_property
+    def daemon(self) -> Service:
+        """plexus' own, of the launchers in the directory of plugins."""
+        return self._service("plexus-daemon", [f"{BIN_DIR}/plexus", "daemon"])
+
     @property
     def services(self) -> list[Service]:
-        """All, in the order in which they are started."""
+        """All that make it a node, in the order in which they are started."""
         return [self.containerd, self.kubelet]
 
     def prepare(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import agent as agents
 import cluster as clusters
 import pytest
-from agent import DAEMONSET, PRIMARY_NETWORK, Agent
+from agent import DAEMONS, DAEMONSET, PRIMARY_NETWORK, Agent
 from cluster import Cluster, eventually
 from deployed import ROOT, place_others
 from node import CONF_DIR
@@ -16,6 +16,8 @@ from runtime import Runtime
 from traces import Traces
 from workloads import bridge, network, pod
 
+CROWD = 8
+"""Pods that come at once."""
 UNINSTALL = ROOT / "deploy" / "uninstall.yaml"
 
 
@@ -102,6 +104,67 @@ def test_no_sandbox_comes_without_its_network_while_everything_is_restarted(depl
         cluster.wait_for_pod(name)
         assert [status["name"] for status in cluster.statuses(name)] == ["pod-network", "default/net-1"]
     cluster.delete("pods", *names)
+    eventually(lambda: Traces.of(cluster) == traces)
+    clear(cluster)
+
+
+@pytest.fixture
+def accelerated(deployed: Agent) -> Agent:
+    """The same, with a node daemon by the component."""
+    deployed.deploy_daemon()
+    return deployed
+
+
+def test_pods_are_served_by_the_daemon_of_its_component(accelerated: Agent):
+    cluster, before = accelerated.cluster, accelerated.served("ADD")
+    traces = Traces.of(cluster)
+    cluster.apply(network("net-1", bridge(1)), pod("quick", "net-1"))
+    cluster.wait_for_pod("quick")
+
+    assert accelerated.served("ADD") > before
+    assert [status["name"] for status in cluster.statuses("quick")] == ["pod-network", "default/net-1"]
+    cluster.delete("pod", "quick")
+    eventually(lambda: Traces.of(cluster) == traces)
+    assert accelerated.served("DEL") > 0
+    clear(cluster)
+
+
+def test_no_pod_is_lost_or_attached_twice_when_the_daemon_is_killed_while_pods_come(accelerated: Agent):
+    cluster = accelerated.cluster
+    traces, before = Traces.of(cluster), accelerated.served("ADD")
+    names = [f"crowd-{number}" for number in range(CROWD)]
+    cluster.apply(network("net-1", bridge(1)), *(pod(name, "net-1") for name in names))
+    eventually(lambda: accelerated.served("ADD") > before)
+
+    cluster.host.run("kill", "-KILL", str(accelerated.daemon()))
+
+    for name in names:
+        cluster.wait_for_pod(name)
+        assert [status["name"] for status in cluster.statuses(name)] == ["pod-network", "default/net-1"]
+    addresses = [status["ips"][0] for name in names for status in cluster.statuses(name)]
+    assert len(set(addresses)) == 2 * CROWD
+    accelerated.wait_for_rollout(DAEMONS)
+    cluster.delete("pods", *names)
+    eventually(lambda: Traces.of(cluster) == traces)
+    clear(cluster)
+
+
+def test_pods_work_come_and_go_when_the_daemon_is_removed(accelerated: Agent):
+    cluster = accelerated.cluster
+    traces = Traces.of(cluster)
+    cluster.apply(network("net-1", bridge(1, isGateway=True)), pod("old", "net-1"))
+    cluster.wait_for_pod("old")
+    address = cluster.statuses("old")[1]["ips"][0]
+
+    cluster.delete(*DAEMONS)
+    eventually(lambda: not accelerated.daemon())
+
+    assert cluster.host.files("/run/plexus") == []
+    assert cluster.host.pings(address)
+    cluster.apply(pod("new", "net-1"))
+    cluster.wait_for_pod("new")
+    assert len(cluster.statuses("new")) == 2
+    cluster.delete("pods", "old", "new")
     eventually(lambda: Traces.of(cluster) == traces)
     clear(cluster)
 

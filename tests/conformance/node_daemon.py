@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
@@ -45,6 +46,19 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "it does not come"
         time.sleep(0.02)
+
+
+def metrics(address: Any) -> str:
+    """What Prometheus would read at a Unix socket, or at a port."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(address)
+        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        parts = list(iter(lambda: connection.recv(65536), b""))
+    head, _, body = b"".join(parts).decode().partition("\r\n\r\n")
+    assert "200 OK" in head
+    return body
 
 
 @dataclass

@@ -6,11 +6,11 @@ import re
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import node_daemon
 import pytest
 from comparison import columns
+from node_daemon import metrics
 from plugin_call import environment
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the daemon serves root")
@@ -31,18 +31,6 @@ def call(bin_dir: Path, verb: str, tmp_path: Path) -> int:
     return done.returncode
 
 
-def read(address: Any) -> str:
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-    with socket.socket(family) as connection:
-        connection.settimeout(60)
-        connection.connect(address)
-        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        parts = list(iter(lambda: connection.recv(65536), b""))
-    head, _, body = b"".join(parts).decode().partition("\r\n\r\n")
-    assert "200 OK" in head
-    return body
-
-
 def value(text: str, name: str) -> float:
     found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     assert found, f"{name} is not among: {text}"
@@ -60,8 +48,8 @@ def test_requests_are_counted_by_what_became_of_them(bin_dir: Path, tmp_path: Pa
     with node_daemon.running(bin_dir, "--slots", "3", "--metrics", f"unix:{path}") as daemon:
         assert path.stat().st_mode & 0o777 == 0o600
         assert [call(bin_dir, verb, tmp_path) for verb in ("ADD", "ADD", "DEL")] == [0, 1, 0]
-        node_daemon.until(lambda: value(read(str(path)), "plexus_in_flight") == 0)
-        text = read(str(path))
+        node_daemon.until(lambda: value(metrics(str(path)), "plexus_in_flight") == 0)
+        text = metrics(str(path))
         assert daemon.end() == 0
     served = 'plexus_requests_total{command="%s",outcome="%s",plugin="host-local"}'
     assert [value(text, served % which) for which in (("ADD", "ok"), ("ADD", "11"), ("DEL", "ok"))] == [1, 1, 1]
@@ -80,7 +68,7 @@ def test_metrics_can_be_read_at_a_loopback_address(bin_dir: Path, tmp_path: Path
     port = free_port()
     with node_daemon.running(bin_dir, "--metrics", f"127.0.0.1:{port}"):
         assert call(bin_dir, "ADD", tmp_path) == 0
-        assert value(read(("127.0.0.1", port)), "plexus_slots") == 16
+        assert value(metrics(("127.0.0.1", port)), "plexus_slots") == 16
 
 
 @pytest.mark.parametrize(

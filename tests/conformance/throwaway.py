@@ -78,6 +78,8 @@ class Host:
 
     pid: int
     name: str = ""
+    attended: bool = DAEMON_WANTED
+    """Whether it is to have daemons for a test's launchers."""
 
     @property
     def path(self) -> str:
@@ -96,7 +98,7 @@ class Host:
         self, *words: str, stdin: str = "", environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         env = {"PATH": PATH} | dict(environ or {})
-        if DAEMON_WANTED:
+        if self.attended:
             daemons.attend(self.pid)
         return subprocess.run(
             self.command(*words), input=stdin, env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT
@@ -118,7 +120,7 @@ class Host:
     def namespace(self, name: str) -> "Host":
         """Make a namespace on this host."""
         self.run("ip", "netns", "add", name)
-        made = Host(self.pid, name)
+        made = Host(self.pid, name, self.attended)
         made.ip("link set lo up")
         return made
 

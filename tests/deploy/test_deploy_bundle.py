@@ -13,7 +13,9 @@ from typing import IO, Any
 import pytest
 from bundled import ROOT, BareHost
 
+from cni.node import bundle as bundles
 from cni.node import launchers
+from cni.spec.errors import IOFailure
 
 PRIMARY = {
     "cniVersion": "1.0.0",
@@ -146,6 +148,16 @@ def next_version(bundle: Path, directory: Path) -> Path:
     return directory
 
 
+@pytest.mark.parametrize("missing", ["h2", "google/protobuf", "prometheus_client"])
+def test_a_bundle_that_lacks_a_library_is_not_installed(bundle, bare, tmp_path, missing):
+    put_primary(bare)
+    partial = relocated(next_version(bundle, tmp_path / "partial"))
+    shutil.rmtree(next(partial.glob("lib/python3*/*-packages")) / missing)
+    with pytest.raises(IOFailure, match=f"No module named '{missing.replace('/', '.')}"):
+        bundles.install(str(partial), str(bare.root / "opt/plexus/versions/v2"), "/opt/plexus/versions/v2", b"")
+    assert not (bare.root / "opt/plexus/versions/v2").exists()
+
+
 def test_launchers_run_while_versions_change_below_them(installed, tmp_path):
     other = next_version(installed.bundle, tmp_path / "next")
     failures: list[subprocess.CompletedProcess[str]] = []
@@ -178,8 +190,6 @@ def test_launchers_run_while_versions_change_below_them(installed, tmp_path):
 
 def relocated(bundle: Path) -> Path:
     """The bundle, able to run where it lies now."""
-    from cni.node import bundle as bundles
-
     for name in ("python3", "nft"):
         path = bundle / "bin" / name
         content = path.read_bytes()

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ OVERLAYS = {
     "k3s-before-october-2024": layout.Layout("k3s", layout.find("k3s").conf_dir, f"{layout.K3S}/data/current/bin"),
     "microk8s": layout.find("microk8s"),
 }
+DAEMON = DEPLOY / "components" / "daemon"
 MINIMAL = {"CHOWN", "DAC_OVERRIDE", "FOWNER"}
 
 
@@ -244,3 +246,54 @@ def test_the_patch_for_uninstalling_fits_every_overlay(directory, tmp_path):
     assert [(options.action, options.stay) for options in parsed] == [("uninstall", False), ("uninstall", True)]
     mounts = {mount["mountPath"] for container in containers(patched) for mount in container["volumeMounts"]}
     assert "/host/var/lib/cni" in mounts
+
+
+def with_daemon(directory: Path, scratch: Path) -> list[dict[str, Any]]:
+    """What is applied by a kustomization that has the component besides."""
+    paths = {"resources": directory, "components": DAEMON}
+    kustomization = {key: [os.path.relpath(path, scratch)] for key, path in paths.items()}
+    (scratch / "kustomization.yaml").write_text(json.dumps(kustomization))
+    return built(scratch)
+
+
+@pytest.mark.parametrize(
+    "directory", [DEPLOY, *(DEPLOY / "overlays" / name for name in OVERLAYS)], ids=lambda path: path.name
+)
+def test_the_component_adds_the_daemon_to_every_overlay_and_changes_nothing_of_it(directory, tmp_path):
+    found, before = with_daemon(directory, tmp_path), built(directory)
+    assert [document for document in found if document in before] == before
+    added = {(document["kind"], document["metadata"]["name"]) for document in found if document not in before}
+    assert added == {(kind, "plexus-daemon") for kind in ("ClusterRole", "ClusterRoleBinding", "DaemonSet")}
+
+
+def test_the_daemon_may_watch_what_it_remembers_and_nothing_else():
+    found = documents(DAEMON / "rbac.yaml")
+    assert find("ClusterRole", found)["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+        {
+            "apiGroups": ["k8s.cni.cncf.io"],
+            "resources": ["network-attachment-definitions"],
+            "verbs": ["list", "watch"],
+        },
+    ]
+    account = find("ServiceAccount", documents(BASE / "rbac.yaml"))["metadata"]
+    assert find("ClusterRoleBinding", found)["subjects"] == [{"kind": "ServiceAccount"} | account]
+
+
+def test_the_daemons_container_has_the_rights_to_be_on_the_host_but_no_token_and_no_more_memory_than_that():
+    spec = pod(find("DaemonSet", documents(DAEMON / "daemonset.yaml")))
+    (container,) = spec["containers"]
+    assert (spec["hostPID"], spec["hostNetwork"], container["securityContext"]["privileged"]) == (True, True, True)
+    assert spec["automountServiceAccountToken"] is False
+    assert "serviceAccountName" not in spec
+    assert container["resources"]["limits"] == {"memory": "128Mi"}
+    assert not [volume for volume in spec["volumes"] if "hostPath" in volume]
+    assert container["image"] == f"localhost/plexus:{cni.__version__}"
+
+
+def test_our_command_understands_the_daemons_arguments_and_its_probe():
+    (container,) = pod(find("DaemonSet", documents(DAEMON / "daemonset.yaml")))["containers"]
+    probe = container["readinessProbe"]["exec"]["command"]
+    assert probe[:4] == ["/plexus/bin/python3", "-I", "-m", "cni.cli"]
+    parsed = [command.parse(words) for words in (container["args"], probe[4:])]
+    assert [(options.action, options.check) for options in parsed] == [("daemon", False), ("daemon", True)]

@@ -123,11 +123,17 @@ def test_a_prefix_that_the_kernel_cannot_execute_from_is_refused(tmp_path, prefi
         install.install(str(make_bundle(tmp_path / "bundle", "v1")), Prefix(prefix.host, path), BIN)
 
 
+def plexus(prefix: Prefix) -> str:
+    """What the launcher `plexus` is."""
+    return Path(prefix.host.local(f"{BIN}/plexus")).read_text()
+
+
 def test_every_launcher_is_placed_where_no_other_vendor_is(tmp_path, prefix):
     install.install(str(make_bundle(tmp_path / "bundle", "v1")), prefix, BIN)
     assert ours(prefix) == {*launchers.OWN, *launchers.SHARED}
     assert {"plexus", "plexus-bridge", "bridge", "host-local"} <= ours(prefix)
     assert {"ptp", "multus"}.isdisjoint(ours(prefix))
+    assert Path(prefix.local("current", "bin", "plexus")).read_text() == plexus(prefix)
     text = Path(prefix.host.local(f"{BIN}/bridge")).read_text()
     assert text.startswith("#!/opt/plexus/versions/v1/bin/python3 -IS\n")
 
@@ -319,6 +325,7 @@ def test_two_kinds_of_one_path_are_two_records_and_the_newest_comes_first(prefix
 
 def test_a_launcher_of_another_installation_asks_another_daemon(tmp_path, prefix):
     install.install(str(make_bundle(tmp_path / "bundle", "v1")), prefix, BIN)
+    assert Path(prefix.local("current", "bin", "plexus")).read_text() == plexus(prefix)
     text = Path(prefix.host.local(f"{BIN}/bridge")).read_text()
     assert 'sys.path.insert(0, "/opt/plexus/versions/v1/lib/python3/packages")' in text
     assert 'main("bridge", "/run/plexus/plexus.sock")' in text

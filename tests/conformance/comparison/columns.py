@@ -129,11 +129,11 @@ class ByDaemon(Column):
         self.nursery.close()
 
 
-def install(directory: Path, before: str = "") -> Path:
-    """Put launchers of ours, as install.sh writes them, into a directory."""
+def install(directory: Path, before: str = "", *, called: str = "") -> Path:
+    """Put launchers of ours, as install.sh does, into a directory, which may be `called` otherwise where they run."""
     for name in (*invoke.BUILT_IN, "plexus"):
         path = directory / name
-        socket = str(directory / "plexus.sock")
+        socket = f"{called or directory}/plexus.sock"
         text = LAUNCHER.format(python=sys.executable, root=str(ROOT), name=name, socket=socket, before=before)
         path.write_text(text)
         path.chmod(0o755)
