@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cni.linux import kernel, messages, netlink
 from cni.linux.device import Device
 from cni.linux.links import Links
-from cni.linux.netlink import Attributes
+from cni.linux.wire import Attributes
 from cni.spec.errors import KernelFailure
 
 if TYPE_CHECKING:

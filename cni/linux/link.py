@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cni.linux.device import Device
-from cni.linux.netlink import Attributes
+from cni.linux.wire import Attributes
 
 IFF_UP = 0x1
 IFF_PROMISC = 0x100

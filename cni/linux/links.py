@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from cni.linux import device, kernel, link, messages, netlink, sysctl
+from cni.linux import device, kernel, link, messages, netlink, sysctl, wire
 from cni.linux.device import Device
 from cni.linux.kernel import already_gone
 from cni.linux.link import IFF_PROMISC, IFF_UP, Link
@@ -139,7 +139,7 @@ class Links:
         """The names of the bridge's ports."""
         what = f'list the ports of bridge "{bridge.name}"'
         messages = self.dump(what, GET, _message(family=AF_BRIDGE))
-        found = [netlink.Attributes.of(message) for message in messages if message["index"] != bridge.index]
+        found = [wire.Attributes.of(message) for message in messages if message["index"] != bridge.index]
         return [port.get("IFLA_IFNAME") for port in found if port.get("IFLA_MASTER") == bridge.index]
 
     def set_promisc(self, wanted: Device) -> None:

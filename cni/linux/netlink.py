@@ -11,9 +11,12 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
+
+from cni.linux import wire
+from cni.linux.wire import Message
 
 ROUTE = 0
 NETFILTER = 12
@@ -69,12 +72,12 @@ class Socket:
         """The descriptor."""
         return self._socket.fileno()
 
-    def ask(self, kind: int, message: Any, flags: int = 0) -> list[Any]:
+    def ask(self, kind: int, message: Message, flags: int = 0) -> list[Any]:
         """Send a request of the type `kind`; what the kernel answers, which for a change is nothing."""
         self._send(kind, message, REQUEST | ACK | flags)
-        return list(self._answers(type(message)))
+        return list(self._answers(message.kind))
 
-    def dump(self, kind: int, message: Any, *, about: bytes = b"") -> list[Any]:
+    def dump(self, kind: int, message: Message, *, about: bytes = b"") -> list[Any]:
         """Ask for a list of things, of which only those whose description has `about` in it are looked at.
 
         Asked again where something changed while it was told: an answer may then lack what was there all the time.
@@ -82,15 +85,13 @@ class Socket:
         for _ in range(DUMP_TRIES):
             self._send(kind, message, REQUEST | DUMP)
             with contextlib.suppress(Interrupted):
-                return list(self._answers(type(message), about))
+                return list(self._answers(message.kind, about))
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    def _send(self, kind: int, message: Any, flags: int) -> None:
+    def _send(self, kind: int, message: Message, flags: int) -> None:
         self._sequence += 1
-        message["header"] |= {"type": kind, "flags": flags, "sequence_number": self._sequence}
-        message.data = bytearray()
-        message.encode()
-        self._socket.send(message.data)
+        body = message.body
+        self._socket.send(HEADER.pack(HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
 
     def _answers(self, decoder: Any, about: bytes = b"") -> Iterator[Any]:
         """The answers to the last request, to the end of them."""
@@ -107,9 +108,7 @@ class Socket:
                         raise Interrupted
                     return
                 if data.find(about, offset, end) >= 0:
-                    answer = decoder(data, offset=offset)
-                    answer.decode()
-                    yield answer
+                    yield wire.read(decoder, data, offset, end)
 
     def _messages(self, data: bytes) -> Iterator[tuple[int, int, int, int]]:
         """Begin, end, type and flags of each message that answers the last request; some may be left of another."""
@@ -121,33 +120,9 @@ class Socket:
             offset += max(length + 3 & ~3, HEADER.size)
 
 
-class Attributes:
-    """The attributes of a message by name, each decoded when it is asked for."""
-
-    def __init__(self, slots: Iterable[Any]) -> None:
-        self._slots = {slot.name: slot for slot in slots}
-
-    @classmethod
-    def of(cls, message: Any) -> Self:
-        """Those of a message, or of an attribute; a driver that pyroute2 does not know has mere bytes, and none."""
-        return cls(message["attrs"] if hasattr(message, "keys") else ())
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of the attribute, or `default` where the message has none of that name."""
-        slot = self._slots.get(name)
-        return default if slot is None else slot.value
-
-    def within(self, name: str) -> Attributes:
-        """The attributes inside an attribute."""
-        return Attributes.of(self.get(name))
-
-
-def message(kind: type, *attributes: tuple[str, Any], **fields: Any) -> Any:
+def message(kind: type, *attributes: tuple[str, Any], **fields: int) -> Message:
     """A message of one of pyroute2's classes."""
-    made = kind()
-    made.update(fields)
-    made["attrs"] = list(attributes)
-    return made
+    return Message(kind, fields, list(attributes))
 
 
 def nested(*attributes: tuple[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cni.linux import kernel, messages, netlink, program
+from cni.linux import kernel, messages, netlink, program, wire
 from cni.spec.errors import KernelFailure
 
 Command = Mapping[str, Any]
@@ -138,11 +138,11 @@ def _about(text: str, chain: Chain) -> list[Rule]:
         if error.errno in (errno.ENOENT, *UNKNOWN):
             return []
         raise
-    marked = [_marked(chain, netlink.Attributes.of(rule)) for rule in found]
+    marked = [_marked(chain, wire.Attributes.of(rule)) for rule in found]
     return [rule for rule in marked if text in rule.comment]
 
 
-def _marked(chain: Chain, attributes: netlink.Attributes) -> Rule:
+def _marked(chain: Chain, attributes: wire.Attributes) -> Rule:
     return Rule(chain, attributes.get("NFTA_RULE_HANDLE"), str(attributes.get("NFTA_RULE_USERDATA", "")), ())
 
 

@@ -12,7 +12,8 @@ from cni.linux import kernel, messages, netlink
 from cni.linux.addresses import FAMILIES
 from cni.linux.device import Device
 from cni.linux.links import Links
-from cni.linux.netlink import Attributes, nested
+from cni.linux.netlink import nested
+from cni.linux.wire import Attributes
 from cni.spec.errors import KernelFailure
 
 if TYPE_CHECKING:

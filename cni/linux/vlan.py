@@ -10,7 +10,8 @@ from typing import Any
 from cni.linux import kernel, messages, netlink
 from cni.linux.device import Device
 from cni.linux.links import AF_BRIDGE, DELETE, GET, Links
-from cni.linux.netlink import Attributes, nested
+from cni.linux.netlink import nested
+from cni.linux.wire import Attributes
 from cni.spec.errors import KernelFailure
 
 GET_VLANS = 114

@@ -11,7 +11,8 @@ from machine import Namespace
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from cni.linux import netlink, netns
-from cni.linux.netlink import Attributes, Socket
+from cni.linux.netlink import Socket
+from cni.linux.wire import Attributes
 
 GET_LINK, NEW_LINK = 18, 16
 DONE = struct.pack("=i", 0)
