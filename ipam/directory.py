@@ -6,9 +6,11 @@ import contextlib
 import ipaddress
 import logging
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import filelock
 
@@ -33,6 +35,10 @@ LONGEST = 65536
 """Bytes of a lease that are read: no owner is longer."""
 PROBES = 256
 """Addresses that are looked at one by one before all are listed: together they take as long as listing thousands."""
+
+_turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+"""Of the threads of this process, by the path of the lock."""
+_turns_change = threading.Lock()
 
 
 class DirectoryStore:
@@ -60,15 +66,16 @@ class DirectoryStore:
         path = self._path(LOCK)
         # A soft lock, which is what a file system without flock(2) would get, does not stop the reference plugin.
         lock = filelock.FileLock(path, mode=0o750, timeout=LOCK_TIMEOUT, poll_interval=POLL, fallback_to_soft=False)
-        files.change(f'lock "{path}"', _acquire, lock)
-        try:
-            with self._index.opened():
-                if self._index.is_of_earlier_boot:
-                    with contextlib.suppress(IOFailure):  # who asks for what cannot be read hears of it
-                        self._forget_the_dead()
-                yield
-        finally:
-            lock.release()
+        with _turn(path):
+            files.change(f'lock "{path}"', _acquire, lock)
+            try:
+                with self._index.opened():
+                    if self._index.is_of_earlier_boot:
+                        with contextlib.suppress(IOFailure):  # who asks for what cannot be read hears of it
+                            self._forget_the_dead()
+                    yield
+            finally:
+                lock.release()
 
     def _forget_the_dead(self) -> None:
         """Give back, at the first use after a boot, the leases whose owners died with the machine.
@@ -185,15 +192,32 @@ class DirectoryStore:
         return os.path.join(self.location, name)
 
 
+@contextlib.contextmanager
+def _turn(path: str) -> Iterator[None]:
+    """Be the only thread of this process that asks for the lock at `path`: others are woken, and need not ask again."""
+    with _turns_change:
+        turn = _turns.setdefault(path, threading.Lock())
+    if not turn.acquire(timeout=LOCK_TIMEOUT):
+        raise _locked(path)
+    try:
+        yield
+    finally:
+        turn.release()
+
+
 def _acquire(lock: filelock.BaseFileLock) -> None:
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise TryAgainLater(
-            f'could not lock "{lock.lock_file}"',
-            f"another process has held it for {lock.timeout:.0f} seconds; `fuser {lock.lock_file}` names it",
-            id="PLX-IPAM-LOCKED",
-        ) from error
+        raise _locked(lock.lock_file) from error
+
+
+def _locked(path: str) -> TryAgainLater:
+    return TryAgainLater(
+        f'could not lock "{path}"',
+        f"others have held it for {LOCK_TIMEOUT:.0f} seconds; `fuser {path}` names them",
+        id="PLX-IPAM-LOCKED",
+    )
 
 
 def _address(text: str) -> IPAddress | None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cni.kube import api, connection
+from cni.kube.announcer import Announcer
 from cni.kube.api import ApiServer
 from cni.kube.connection import Connection
 from cni.kube.objects import NetworkAttachmentDefinition, Pod
@@ -23,6 +25,8 @@ PODS = "/api/v1/pods"
 DEFINITIONS = "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions"
 MOST = 2
 """Kubeconfigs whose cluster is remembered; a node has one."""
+TELLING = 1.0
+"""Seconds for the events that wait to be sent when the process is to end."""
 NOT_READ = (api.NETWORK_STATUS, "kubectl.kubernetes.io/last-applied-configuration")
 """Annotations that are large, and mean nothing to us."""
 
@@ -36,6 +40,7 @@ class Memory:
         self.server = server
         self.definitions: Mirror[NetworkAttachmentDefinition] = Mirror(server, DEFINITIONS, api.read_definition)
         self.pods: Mirror[Pod] | None = None
+        self.announcer = Announcer()
         self._lock = threading.Lock()
 
     def learn(self, node: str) -> None:
@@ -67,6 +72,10 @@ class Watched(ApiServer):
         """Return the definition, or None. Raises TryAgainLater when there is no answer."""
         return self.memory.definitions.find(namespace, name) or super().find_network(namespace, name)
 
+    def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:
+        """Have the event recorded soon: nobody waits for it."""
+        self.memory.announcer.announce(partial(super().announce, pod, reason, message, warning=warning))
+
 
 class Sources:
     """The sources of this process."""
@@ -85,6 +94,11 @@ class Sources:
         server = connection.of_this_process.get(kubeconfig)
         memory = self._memory(kubeconfig, server) if self._remembers else None
         return Watched(server, deadline, memory) if memory else ApiServer(server, deadline)
+
+    def finish(self) -> None:
+        """Tell what is to be told still."""
+        for memory in self._memories.values():
+            memory.announcer.finish(TELLING)
 
     def _memory(self, kubeconfig: str, server: Connection) -> Memory | None:
         with self._lock:

@@ -7,6 +7,7 @@ import contextvars
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -120,8 +121,11 @@ def enter(descriptor: int, work: Callable[[], T]) -> T:
 
 
 def _setns(descriptor: int) -> None:
-    # os.setns is new in Python 3.12
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, CLONE_NEWNET) != 0:
+    if _libc().setns(descriptor, CLONE_NEWNET) != 0:
         reason = os.strerror(ctypes.get_errno())
         raise CNIError("could not enter the network namespace", reason, id="PLX-NETNS")
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)  # os.setns is new in Python 3.12

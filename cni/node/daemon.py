@@ -74,6 +74,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
         reception = Reception(listeners, waiting, settings.slots, environ, counter)
         _work(reception, settings, environ)
     reception.finish()
+    watched.of_this_process.finish()
 
 
 def _work(reception: Reception, settings: Settings, environ: Mapping[str, str]) -> None:

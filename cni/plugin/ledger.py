@@ -155,10 +155,7 @@ class Ledger:
         """
         if first:
             files.ensure_directory(self.directory)
-        data = {"format": FORMAT} | asdict(record)
-        for entry in data["entries"]:
-            if entry["failure"] is None:
-                del entry["failure"]  # older versions do not know it
+        data = {"format": FORMAT} | vars(record) | {"entries": [_encoded(entry) for entry in record.entries]}
         # ASCII: a path that is not UTF-8 comes back as it was
         files.replace(self._path(record.container_id, record.ifname), json.dumps(data).encode(), lasting=first)
 
@@ -233,6 +230,12 @@ def boot_id() -> str:
     """The running boot's identity."""
     content = files.read("/proc/sys/kernel/random/boot_id")
     return content.decode().strip() if content else ""
+
+
+def _encoded(entry: Entry) -> dict[str, Any]:
+    data = dict(vars(entry))
+    failure = data.pop("failure")  # older versions do not know it
+    return data | ({"failure": asdict(failure)} if failure else {})
 
 
 def _parse(content: bytes, path: str) -> Record:

@@ -6,6 +6,7 @@ the wrong type is an error that names its JSON path.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -86,13 +87,19 @@ class Model(pydantic.BaseModel):
     def _fold_keys(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        aliases = {(field.alias or name).lower(): field.alias or name for name, field in cls.model_fields.items()}
+        aliases = _aliases(cls)
         folded = {}
         for key, value in data.items():
             name = aliases.get(key.lower()) or (key if key in cls.model_fields else None)
             if name is not None and value is not None:
                 folded[name] = value
         return folded
+
+
+@functools.cache
+def _aliases(model: type[Model]) -> Mapping[str, str]:
+    """The key of each field, by that key in small letters."""
+    return {(field.alias or name).lower(): field.alias or name for name, field in model.model_fields.items()}
 
 
 class InvalidField(InvalidConfiguration):

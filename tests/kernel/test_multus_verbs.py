@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from multus_player import Player
 from vectors import cases
 
 from cni.meta import inherited
+
+PATIENCE = 10
 
 VERSIONS = ["0.2.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 ROWS = [
@@ -55,9 +58,18 @@ def _play(step, player):
     if "files" in step:
         assert player.files() == step["files"]
     if "events" in step:
+        _wait(lambda: len(player.api.events()) >= len(step["events"]))
         _compare_events(step["events"], player.api.events())
     if "requests" in step:
+        _wait(lambda: len(player.api.requests) - asked >= len(step["requests"]))
         assert [f"{method} {path}" for method, path, *_ in player.api.requests[asked:]] == step["requests"]
+
+
+def _wait(true):
+    """Wait until it is so, or for long enough: a daemon sends events when their calls have ended."""
+    end = time.monotonic() + PATIENCE
+    while not true() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def _changes(step, player):

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,23 @@ def test_a_store_that_cannot_be_made_says_which(tmp_path: Path):
         pass
     assert str(location) in caught.value.msg
     assert caught.value.reason == os.strerror(20)
+
+
+def test_threads_of_one_process_wait_for_each_other_without_asking_again(
+    directory: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(directory_module, "POLL", 3600)
+    inside: list[int] = []
+
+    def enter() -> None:
+        with DirectoryStore(directory.location).locked():
+            inside.append(1)
+
+    with directory.locked():
+        threads = [threading.Thread(target=enter) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        assert not inside
+    for thread in threads:
+        thread.join(30)
+    assert len(inside) == 8

@@ -126,3 +126,9 @@ def test_attributes_that_are_cut_short_are_read_to_the_end() -> None:
     data = whole(MESSAGES["a veth"]())
     for end in range(32, len(data)):
         Attributes.of(wire.read(ifinfmsg, data[:end], 0, len(data))).get("IFLA_IFNAME")
+
+
+def test_all_attributes_of_one_name_are_found() -> None:
+    names = [("IFLA_ALT_IFNAME", "one"), ("IFLA_ALT_IFNAME", "two")]
+    data = whole(netlink.message(ifinfmsg, *names))
+    assert wire.read(ifinfmsg, data, 0, len(data)).get_attrs("IFLA_ALT_IFNAME") == ["one", "two"]
