@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import threading
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from cni.spec.result import Result
 
 log = logging.getLogger(__name__)
+
+RECORDED = "the recorded configuration"
+SHORT = 16384
+"""Characters of a configuration that is remembered, once it was read."""
 
 
 class Container:
@@ -230,8 +235,16 @@ def _find_conf(entry: Entry) -> NetConfList | None:
 def _conf(entry: Entry) -> NetConfList:
     """The entry's configuration. Raises DeleteIncomplete, since only a foreign hand can have broken it."""
     try:
-        return netconf.parse(entry.conf, f'the recorded configuration of network "{entry.network}"')
+        if len(entry.conf) <= SHORT:
+            return _parsed(entry.conf)
+        return netconf.parse(entry.conf, RECORDED)
     except CNIError as error:
         raise DeleteIncomplete(
             f'could not read what was attached as "{entry.ifname}"', str(error), id="PLX-LEDGER-DAMAGED"
         ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> NetConfList:
+    """The same of all containers of a network, for each of the steps of an ADD."""
+    return netconf.parse(text, RECORDED)

@@ -106,6 +106,7 @@ def _allow_descriptors() -> None:
 def _log_for_operators() -> None:
     """Have the process's own log tell what the daemon does, and of the calls only what is wrong."""
     root = logging.getLogger()
+    log.others_level = logging.WARNING
     for handler in root.handlers:
         handler.setFormatter(log.Line())
         handler.addFilter(lambda record: record.levelno >= (root.level if _is_daemons(record) else logging.WARNING))

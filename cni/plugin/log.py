@@ -41,6 +41,9 @@ _handlers: ContextVar[tuple[logging.Handler, ...]] = ContextVar("handlers", defa
 _stream: ContextVar[TextIO | None] = ContextVar("stream", default=None)
 """What stands for stderr in that call, where it is not the process's own."""
 
+others_level = logging.DEBUG
+"""The least that handlers besides those of a call may want of it: a daemon's own log shows warnings only."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -184,10 +187,16 @@ def _told(request: Request, about: str, *, success: int, failure: int) -> Iterat
         level, outcome = failure, f"failed unexpectedly: {type(error).__name__}"
         raise
     finally:
-        if calls.isEnabledFor(level):
+        if _is_wanted(level):
             took = time.monotonic() - begun
             told = f"{request.command}{_of_attachment(request)}{about} duration={took:.3f}s {outcome}"
             calls.log(level, "%s", _escaped(told))  # other handlers than ours need not bear control characters
+
+
+def _is_wanted(level: int) -> bool:
+    """Whether anybody shows it; most lines are for debugging, and not even made."""
+    least = min((handler.level for handler in _handlers.get()), default=others_level)
+    return level >= min(least, others_level) and calls.isEnabledFor(level)
 
 
 def _of_attachment(request: Request) -> str:

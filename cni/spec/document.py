@@ -55,9 +55,10 @@ def lookup(document: Document, key: str) -> Any:
     """The value of `key` in any case; None when it is absent or null."""
     found = document.get(key)
     if len(document) > 1 or found is None:
-        folded = key.lower()
+        folded, length = key.lower(), len(key)
         for name, value in document.items():
-            if value is not None and name.lower() == folded:
+            # The length first: most keys differ in it, and none that differs is the same in small letters.
+            if len(name) == length and value is not None and name.lower() == folded:
                 found = value
     return found
 
