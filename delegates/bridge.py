@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cni.linux import nft
 from cni.spec.document import lookup
-from cni.spec.errors import PluginUnavailable
 from cni.spec.request import Request
 from delegates import host_bridge, ipam, teardown
 
@@ -48,10 +46,8 @@ def status(request: Request) -> None:
     conf = config.bridge(request)
     host_bridge.require(conf)
     masquerade.require_backend(request, conf)
-    if conf.macspoofchk and not nft.is_installed():
-        raise PluginUnavailable(
-            f'network "{request.network}" needs nftables, and nft is not installed', "install nftables"
-        )
+    if conf.macspoofchk:
+        masquerade.require_nftables(request)
     ipam.delegate(request)
 
 

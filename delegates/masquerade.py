@@ -45,15 +45,23 @@ def sources(rules: Iterable[Rule], request: Request) -> list[str]:
 
 
 def require_backend(request: Request, conf: AttachmentConf) -> None:
-    """Raise PluginUnavailable when masquerading is wanted and its program is not there."""
+    """Raise PluginUnavailable when masquerading is wanted and cannot be done here."""
     if not conf.ip_masq:
         return
     backend = _backend(conf)
-    installed = nft.is_installed() if backend == NFTABLES else iptables.is_installed()
-    if not installed:
+    if backend == NFTABLES:
+        require_nftables(request)
+    elif not iptables.is_installed():
         raise PluginUnavailable(
-            f'network "{request.network}" needs {backend}, which is not installed', f"install {backend}"
+            f'network "{request.network}" needs iptables, which is not installed', "install iptables"
         )
+
+
+def require_nftables(request: Request) -> None:
+    """Raise PluginUnavailable when the kernel has no nftables."""
+    if not nft.works():
+        reason = f'network "{request.network}" needs nftables, which the kernel does not have'
+        raise PluginUnavailable(reason, "load its module nf_tables, or use another kernel")
 
 
 def _backend(conf: AttachmentConf) -> str:

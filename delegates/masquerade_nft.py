@@ -7,11 +7,14 @@ the other's rules. Rules are found by the hash that their comment begins with; a
 from __future__ import annotations
 
 import hashlib
+import ipaddress
+import itertools
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cni.linux import nft
-from cni.linux.nft import Chain, Command, Rule
+from cni.linux import expressions, nft
+from cni.linux.expressions import Expression
+from cni.linux.nft import Chain, Change, Hook, Rule
 from cni.spec.request import Request
 
 if TYPE_CHECKING:
@@ -22,32 +25,37 @@ CHECKS = Chain("inet", TABLE, "masq_checks")
 POSTROUTING = Chain("inet", TABLE, "postrouting")
 TABLE_COMMENT = "Masquerading for plugins from github.com/containernetworking/plugins"
 CHECKS_COMMENT = "Masquerade traffic from certain IPs to any (non-multicast) IP outside their subnet"
-SRCNAT = 100
-MULTICAST = {"ip": ("224.0.0.0", 4), "ip6": ("ff00::", 8)}
+HOOK = Hook("nat", 4, 100)
+"""Of packets that leave, where sources are changed: NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC."""
+MULTICAST = ("224.0.0.0/4", "ff00::/8")
 COMMENT_BYTES = 128
 """What the kernel keeps of a rule's comment."""
 
 
 def apply(request: Request, addresses: Iterable[IPInterface]) -> None:
     """Masquerade what comes from these addresses, instead of any the attachment had before. Raises NftFailure."""
-    stale = removal(nft.about(mark(request), CHECKS), request)
     added = [_checking_rule(request, address) for address in addresses]
-    nft.apply(f'masquerade "{request.ifname}" of network "{request.network}"', [*_skeleton(), *stale, *added])
+    what = f'masquerade "{request.ifname}" of network "{request.network}"'
+    nft.apply(what, lambda: [*_skeleton(), *own_removal(request), *added])
 
 
 def remove(request: Request) -> None:
     """Stop masquerading the attachment. Raises NftFailure."""
-    commands = removal(nft.about(mark(request), CHECKS), request)
-    if commands:
-        nft.apply(f'stop masquerading "{request.ifname}" of network "{request.network}"', commands)
+    what = f'stop masquerading "{request.ifname}" of network "{request.network}"'
+    nft.apply(what, lambda: own_removal(request))
 
 
-def removal(rules: Iterable[Rule], request: Request) -> list[Command]:
+def own_removal(request: Request) -> list[Change]:
+    """What removes the attachment's rules, wherever they are. Raises KernelFailure."""
+    return removal(nft.rules(CHECKS, about=mark(request)), request)
+
+
+def removal(rules: Iterable[Rule], request: Request) -> list[Change]:
     """What removes the attachment's rules from among `rules`."""
     return [rule.deletion for rule in find(rules, request)]
 
 
-def garbage(rules: Iterable[Rule], network: str, valid: Collection[tuple[str, str]]) -> list[Command]:
+def garbage(rules: Iterable[Rule], network: str, valid: Collection[tuple[str, str]]) -> list[Change]:
     """What removes the network's rules of attachments, given as (container ID, ifname), that are not `valid`."""
     kept = {_instance_hash(network, ifname, container_id) for container_id, ifname in valid}
     ours = [rule for rule in rules if rule.chain == CHECKS and rule.comment.startswith(f"{_hash(network)}-")]
@@ -66,8 +74,9 @@ def find(rules: Iterable[Rule], request: Request) -> list[Rule]:
 
 def sources(rules: Iterable[Rule], request: Request) -> list[str]:
     """The addresses that the attachment's rules among `rules` masquerade."""
-    matches = (statement["match"] for rule in find(rules, request) for statement in rule.expr if "match" in statement)
-    return [str(match["right"]) for match in matches if match["left"].get("payload", {}).get("field") == "saddr"]
+    steps = (pair for rule in find(rules, request) for pair in itertools.pairwise(rule.expressions))
+    loads = [expressions.load_source(version) for version in (4, 6)]
+    return [str(ipaddress.ip_address(compared.value)) for loaded, compared in steps if loaded in loads]
 
 
 def comment(network: str, ifname: str, container_id: str) -> str:
@@ -85,47 +94,35 @@ def _hash(text: str) -> str:
     return hashlib.sha512(text.encode()).hexdigest()[:16]
 
 
-def _skeleton() -> list[Command]:
-    """The table and its chains, made where missing, with the few rules that lead into `masq_checks`."""
-    # `nft` 1.0 reads the comments of tables and chains, but does not pass them on; later ones do.
-    table = {"family": "inet", "name": TABLE, "comment": TABLE_COMMENT}
-    hook = {"type": "nat", "hook": "postrouting", "prio": SRCNAT}
-    multicast = [
-        _rule(POSTROUTING, [_match("==", _field(family, "daddr"), _prefix(*net)), {"return": None}])
-        for family, net in MULTICAST.items()
-    ]
+def _skeleton() -> list[Change]:
+    """The table, its chains and the few rules that lead into `masq_checks`; nothing where they are as they should be.
+
+    To remove rules without need would have the kernel clear away for a hundredth of a second, for which others wait.
+    """
+    wanted = [*(_exemption(net) for net in MULTICAST), [expressions.verdict(expressions.GOTO, CHECKS.name)]]
+    if nft.find_hook(POSTROUTING) == HOOK and [rule.expressions for rule in nft.rules(POSTROUTING)] == wanted:
+        return []
     return [
-        {"add": {"table": table}},
-        {"add": CHECKS.as_object(comment=CHECKS_COMMENT)},
-        {"add": POSTROUTING.as_object(**hook)},
-        {"flush": POSTROUTING.as_object()},
-        *multicast,
-        _rule(POSTROUTING, [{"goto": {"target": CHECKS.name}}]),
+        nft.table(CHECKS.family, TABLE, comment=TABLE_COMMENT),
+        CHECKS.addition(comment=CHECKS_COMMENT),
+        POSTROUTING.addition(HOOK),
+        POSTROUTING.emptying,
+        *(POSTROUTING.rule(*rule) for rule in wanted),
     ]
 
 
-def _checking_rule(request: Request, address: IPInterface) -> Command:
-    family = "ip" if address.version == 4 else "ip6"
-    net = address.network
-    expr = [
-        _match("==", _field(family, "saddr"), str(address.ip)),
-        _match("!=", _field(family, "daddr"), _prefix(str(net.network_address), net.prefixlen)),
-        {"masquerade": None},
+def _exemption(net: str) -> list[Expression]:
+    network = ipaddress.ip_network(net)
+    to_it = expressions.compare_destination(expressions.EQUAL, network)
+    return [*expressions.is_ip(network.version), *to_it, expressions.verdict(expressions.RETURN)]
+
+
+def _checking_rule(request: Request, address: IPInterface) -> Change:
+    steps = [
+        *expressions.is_ip(address.version),
+        expressions.load_source(address.version),
+        expressions.compare(expressions.EQUAL, address.ip.packed),
+        *expressions.compare_destination(expressions.UNEQUAL, address.network),
+        expressions.masquerade(),
     ]
-    return _rule(CHECKS, expr, comment=comment(request.network, request.ifname, request.container_id))
-
-
-def _rule(chain: Chain, expr: list[Any], **more: Any) -> Command:
-    return {"add": {"rule": chain.place | {"expr": expr} | more}}
-
-
-def _match(operator: str, left: Any, right: Any) -> dict[str, Any]:
-    return {"match": {"op": operator, "left": left, "right": right}}
-
-
-def _field(family: str, name: str) -> dict[str, Any]:
-    return {"payload": {"protocol": family, "field": name}}
-
-
-def _prefix(address: str, length: int) -> dict[str, Any]:
-    return {"prefix": {"addr": address, "len": length}}
+    return CHECKS.rule(*steps, comment=comment(request.network, request.ifname, request.container_id))

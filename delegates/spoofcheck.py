@@ -7,16 +7,20 @@ other's rules.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Collection, Iterable
-from typing import Any
 
-from cni.linux import nft
-from cni.linux.nft import Chain, Command, Rule
+from cni.linux import expressions, nft
+from cni.linux.expressions import Expression
+from cni.linux.nft import Chain, Change, Hook, Rule
 from cni.spec.request import Request
 
 FAMILY, TABLE = "bridge", "nat"
 PREROUTING = Chain(FAMILY, TABLE, "PREROUTING")
-DSTNAT = -300
+HOOK = Hook("filter", 0, -300)
+"""Of frames that arrive, before anything changes them: NF_BR_PRE_ROUTING, NF_BR_PRI_NAT_DST_BRIDGED."""
+IFNAME_BYTES = 16
+"""IFNAMSIZ: so much of a name is compared, with zeros after it."""
 COMMENT = "macspoofchk-"
 LONGEST_ID = 100
 """Characters of an identity that are safe in a rule's comment."""
@@ -25,46 +29,47 @@ LONGEST_ID = 100
 def apply(request: Request, host_ifname: str, mac: str) -> None:
     """Drop what comes in by `host_ifname` from another MAC than `mac`. Raises NftFailure."""
     identity = _identity(request.container_id, request.ifname)
-    stale = removal(nft.about(mark(request), PREROUTING), request)
-    enter = [{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": host_ifname}}]
-    source = {"payload": {"protocol": "ether", "field": "saddr"}}
-    check = [{"match": {"op": "==", "left": source, "right": mac}}, {"return": None}]
     of_port, of_mac = _chains(identity)
-    hook = {"type": "filter", "hook": "prerouting", "prio": DSTNAT, "policy": "accept"}
-    commands: list[Command] = [
-        {"add": {"table": {"family": FAMILY, "name": TABLE}}},
-        {"add": PREROUTING.as_object(**hook)},
-        *stale,
-        *({"add": chain.as_object()} for chain in (of_port, of_mac)),
-        *({"flush": chain.as_object()} for chain in (of_port, of_mac)),
-        _rule(identity, PREROUTING, [*enter, {"jump": {"target": of_port.name}}]),
-        _rule(identity, of_port, [{"jump": {"target": of_mac.name}}]),
-        _rule(identity, of_mac, check),
-        _rule(identity, of_mac, [{"drop": None}]),
+    name = host_ifname.encode().ljust(IFNAME_BYTES, b"\0")
+    incoming = [expressions.meta(expressions.IIFNAME), expressions.compare(expressions.EQUAL, name)]
+    own = [expressions.load_source_mac(), expressions.compare(expressions.EQUAL, bytes.fromhex(mac.replace(":", "")))]
+    added = [
+        *(chain.addition() for chain in (of_port, of_mac)),
+        *(chain.emptying for chain in (of_port, of_mac)),
+        _rule(identity, PREROUTING, *incoming, expressions.verdict(expressions.JUMP, of_port.name)),
+        _rule(identity, of_port, expressions.verdict(expressions.JUMP, of_mac.name)),
+        _rule(identity, of_mac, *own, expressions.verdict(expressions.RETURN)),
+        _rule(identity, of_mac, expressions.verdict(expressions.DROP)),
     ]
-    nft.apply(f'check the source MAC of "{request.ifname}" of network "{request.network}"', commands)
+    what = f'check the source MAC of "{request.ifname}" of network "{request.network}"'
+    nft.apply(what, lambda: [*_skeleton(), *own_removal(request), *added])
 
 
 def remove(request: Request) -> None:
     """Stop checking the attachment. Raises NftFailure."""
-    commands = removal(nft.about(mark(request), PREROUTING), request)
-    if commands:
-        nft.apply(f'stop checking the source MAC of "{request.ifname}" of network "{request.network}"', commands)
+    what = f'stop checking the source MAC of "{request.ifname}" of network "{request.network}"'
+    nft.apply(what, lambda: own_removal(request))
 
 
-def removal(rules: Iterable[Rule], request: Request) -> list[Command]:
+def own_removal(request: Request) -> list[Change]:
+    """What removes the attachment's rules, wherever they are. Raises KernelFailure."""
+    return removal(nft.rules(PREROUTING, about=mark(request)), request)
+
+
+def removal(rules: Iterable[Rule], request: Request) -> list[Change]:
     """What removes the attachment's rules and chains, if it is among `rules`."""
     found = find(rules, request)
     return _removal(found, _identity(request.container_id, request.ifname)) if found else []
 
 
-def garbage(rules: Iterable[Rule], links: Collection[str], valid: Collection[tuple[str, str]]) -> list[Command]:
+def garbage(rules: Iterable[Rule], links: Collection[str], valid: Collection[tuple[str, str]]) -> list[Change]:
     """What removes the rules of attachments, (container ID, ifname), that are not `valid` and have no link any more.
 
     The rules do not say of which network they are: one whose link is none of `links` belongs to nobody.
     """
     kept = {COMMENT + _identity(container_id, ifname) for container_id, ifname in valid}
-    dead = [rule for rule in _bases(rules) if rule.comment not in kept and _ifname(rule) not in links]
+    present = {*links, ""}  # a rule that we do not understand is not ours to judge
+    dead = [rule for rule in _bases(rules) if rule.comment not in kept and _ifname(rule) not in present]
     return [command for rule in dead for command in _removal([rule], rule.comment.removeprefix(COMMENT))]
 
 
@@ -82,20 +87,26 @@ def _bases(rules: Iterable[Rule]) -> list[Rule]:
     return [rule for rule in rules if rule.chain == PREROUTING and rule.comment.startswith(COMMENT)]
 
 
-def _removal(bases: Iterable[Rule], identity: str) -> list[Command]:
+def _removal(bases: Iterable[Rule], identity: str) -> list[Change]:
     of_port, of_mac = _chains(identity)
     # The chains are emptied first: one that another jumps to cannot be deleted. Adding spares us to ask for them.
     return [
         *(rule.deletion for rule in bases),
-        *({"add": chain.as_object()} for chain in (of_port, of_mac)),
-        *({"flush": chain.as_object()} for chain in (of_port, of_mac)),
-        *({"delete": chain.as_object()} for chain in (of_port, of_mac)),
+        *(chain.addition() for chain in (of_port, of_mac)),
+        *(chain.emptying for chain in (of_port, of_mac)),
+        *(chain.deletion for chain in (of_port, of_mac)),
     ]
 
 
 def _ifname(base: Rule) -> str:
-    matches = (statement["match"] for statement in base.expr if "match" in statement)
-    return next((str(match["right"]) for match in matches if match["left"] == {"meta": {"key": "iifname"}}), "")
+    steps = itertools.pairwise(base.expressions)
+    names = (compared.value for loaded, compared in steps if loaded == expressions.meta(expressions.IIFNAME))
+    return next(names, b"").rstrip(b"\0").decode(errors="replace")
+
+
+def _skeleton() -> list[Change]:
+    """The chain that everything comes into, and its table; nothing where it is there."""
+    return [] if nft.find_hook(PREROUTING) == HOOK else [nft.table(FAMILY, TABLE), PREROUTING.addition(HOOK)]
 
 
 def _chains(identity: str) -> tuple[Chain, Chain]:
@@ -108,5 +119,5 @@ def _identity(container_id: str, ifname: str) -> str:
     return text if len(text) <= LONGEST_ID else hashlib.sha512(text.encode()).hexdigest()[:LONGEST_ID]
 
 
-def _rule(identity: str, chain: Chain, expr: list[Any]) -> Command:
-    return {"add": {"rule": chain.place | {"expr": expr, "comment": COMMENT + identity}}}
+def _rule(identity: str, chain: Chain, *steps: Expression) -> Change:
+    return chain.rule(*steps, comment=COMMENT + identity)

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from cni.linux import nft
 from cni.linux.links import Links
+from cni.linux.nft import Change
 from cni.plugin.rollback import Teardown
 from cni.spec.errors import KernelFailure
 from cni.spec.request import Request
@@ -61,11 +62,8 @@ def gc(request: Request, *, unwanted_bridge: str = "") -> None:
 
 
 def _delete_rules(request: Request) -> None:
-    masqueraded = nft.about(masquerade_nft.mark(request), masquerade_nft.CHECKS)
-    checked = nft.about(spoofcheck.mark(request), spoofcheck.PREROUTING)
-    commands = masquerade_nft.removal(masqueraded, request) + spoofcheck.removal(checked, request)
-    if commands:
-        nft.apply(f'remove the nftables rules of "{request.ifname}" on network "{request.network}"', commands)
+    what = f'remove the nftables rules of "{request.ifname}" on network "{request.network}"'
+    nft.apply(what, lambda: masquerade_nft.own_removal(request) + spoofcheck.own_removal(request))
 
 
 def _remove_bridge(name: str) -> None:
@@ -87,9 +85,10 @@ def _collect_links(network: str, valid: Collection[tuple[str, str]], teardown: T
 
 
 def _collect_rules(network: str, valid: Collection[tuple[str, str]]) -> None:
-    rules = nft.rules(masquerade_nft.CHECKS, spoofcheck.PREROUTING)
-    with Links() as host:
-        present = {link.name for link in host.every("veth")}
-    commands = masquerade_nft.garbage(rules, network, valid) + spoofcheck.garbage(rules, present, valid)
-    if commands:
-        nft.apply(f'remove the nftables rules of network "{network}" that nobody needs', commands)
+    def garbage() -> list[Change]:
+        rules = nft.rules(masquerade_nft.CHECKS, spoofcheck.PREROUTING)
+        with Links() as host:
+            present = {link.name for link in host.every("veth")}
+        return masquerade_nft.garbage(rules, network, valid) + spoofcheck.garbage(rules, present, valid)
+
+    nft.apply(f'remove the nftables rules of network "{network}" that nobody needs', garbage)

@@ -131,8 +131,6 @@ def holding(chain: str) -> list[Nat]:
     On most machines no program is run to find out: what iptables-nft keeps the kernel is asked for by its name, and
     iptables-legacy is run only where its table is loaded. Without either it costs a millisecond. Raises KernelFailure.
     """
-    if not any(is_installed(family) for family in PROGRAMS):
-        return []
     sought = {Chain(name, TABLE, chain): family for family, name in NFT_FAMILIES.items()}
     found = [_nat(sought[present], "nft") for present in nft.present(sought)]
     legacy = [_nat(family, "legacy") for family in PROGRAMS if _is_legacy_loaded(family)]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 PACKAGE = "pyroute2"
-USED = ("rtnl.ifinfmsg", "rtnl.ifaddrmsg", "rtnl.rtmsg", "rtnl.br_vlan", "nfnetlink.nftsocket")
+USED = ("rtnl.ifinfmsg", "rtnl.ifaddrmsg", "rtnl.rtmsg", "rtnl.br_vlan")
 """What is asked for anywhere; each when it is needed first, but for a process that lives on."""
 
 

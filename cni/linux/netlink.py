@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +34,10 @@ GET_STRICT_CHECK = 12
 HEADER = struct.Struct("=IHHII")
 """Length, type, flags, sequence number, sender."""
 STATUS = struct.Struct("=i")
+NFGEN = struct.Struct(">BBH")
+"""Of netfilter: family, version, and in the bounds of a batch the subsystem."""
+BATCH_BEGIN, BATCH_END = 0x10, 0x11
+SO_SNDBUFFORCE = 32
 DUMP_TRIES = 10
 LARGEST = 65536
 """More than the kernel puts into one answer."""
@@ -41,6 +45,14 @@ LARGEST = 65536
 
 class Interrupted(Exception):
     """What was listed has changed meanwhile."""
+
+
+class Refused(OSError):
+    """Of a batch nothing was done; `position` is that of the first change which the kernel refused, or -1."""
+
+    def __init__(self, number: int, position: int) -> None:
+        super().__init__(number, os.strerror(number))
+        self.position = position
 
 
 class Socket:
@@ -74,33 +86,71 @@ class Socket:
 
     def ask(self, kind: int, message: Message, flags: int = 0) -> list[Any]:
         """Send a request of the type `kind`; what the kernel answers, which for a change is nothing."""
-        self._send(kind, message, REQUEST | ACK | flags)
-        return list(self._answers(message.kind))
+        return _read(message, self.ask_raw(kind, message.body, flags))
 
     def dump(self, kind: int, message: Message, *, about: bytes = b"") -> list[Any]:
         """Ask for a list of things, of which only those whose description has `about` in it are looked at.
 
         Asked again where something changed while it was told: an answer may then lack what was there all the time.
         """
+        return _read(message, self.dump_raw(kind, message.body, about=about))
+
+    def ask_raw(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
+        """Do as `ask`, with messages as bytes: what is sent without its header, answers with theirs."""
+        self._send(kind, body, REQUEST | ACK | flags)
+        return list(self._answers())
+
+    def dump_raw(self, kind: int, body: bytes, *, about: bytes = b"") -> list[bytes]:
+        """Do as `dump`, with messages as bytes."""
         for _ in range(DUMP_TRIES):
-            self._send(kind, message, REQUEST | DUMP)
+            self._send(kind, body, REQUEST | DUMP)
             with contextlib.suppress(Interrupted):
-                return list(self._answers(message.kind, about))
+                return list(self._answers(about))
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    def _send(self, kind: int, message: Message, flags: int) -> None:
-        self._sequence += 1
-        body = message.body
-        self._socket.send(HEADER.pack(HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
+    def change_all(self, subsystem: int, changes: Sequence[tuple[int, int, bytes]]) -> None:
+        """Have a subsystem of netfilter make all of the changes, each a type, flags and a body, or none of them.
 
-    def _answers(self, decoder: Any, about: bytes = b"") -> Iterator[Any]:
+        Raises Refused.
+        """
+        bound = NFGEN.pack(0, 0, subsystem)
+        first = self._sequence + 2
+        batch = [(BATCH_BEGIN, 0, bound), *changes, (BATCH_END, 0, bound)]
+        data = b"".join(self._packed(kind, body, REQUEST | flags) for kind, flags, body in batch)
+        if len(data) > LARGEST:  # less can always be sent
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * len(data))
+        self._socket.send(data)
+        refusals = [(sequence - first, status) for sequence, status in self._told() if status and sequence >= first - 1]
+        if refusals:
+            position, status = refusals[0]
+            raise Refused(-status, position)
+
+    def _told(self) -> Iterator[tuple[int, int]]:
+        """Sequence number and status of what the kernel has answered; it has when sending returns, and to refuse."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data = self._socket.recv(LARGEST, socket.MSG_DONTWAIT)
+                for offset, _, kind, _, sequence in _messages(data):
+                    if kind == ERROR:
+                        yield sequence, STATUS.unpack_from(data, offset + HEADER.size)[0]
+
+    def _send(self, kind: int, body: bytes, flags: int) -> None:
+        self._socket.send(self._packed(kind, body, flags))
+
+    def _packed(self, kind: int, body: bytes, flags: int) -> bytes:
+        self._sequence += 1
+        return HEADER.pack(HEADER.size + len(body), kind, flags, self._sequence, 0) + body
+
+    def _answers(self, about: bytes = b"") -> Iterator[bytes]:
         """The answers to the last request, to the end of them."""
         interrupted = False
         while True:
             data, _, flags, _ = self._socket.recvmsg(LARGEST)
             if flags & socket.MSG_TRUNC:
                 raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
-            for offset, end, kind, flags in self._messages(data):
+            for offset, end, kind, flags, sequence in _messages(data):
+                if sequence != self._sequence:  # left of another request
+                    continue
                 interrupted |= bool(flags & DUMP_INTERRUPTED)
                 if kind in (ERROR, DONE):
                     _raise_for(data, offset)
@@ -108,16 +158,7 @@ class Socket:
                         raise Interrupted
                     return
                 if data.find(about, offset, end) >= 0:
-                    yield wire.read(decoder, data, offset, end)
-
-    def _messages(self, data: bytes) -> Iterator[tuple[int, int, int, int]]:
-        """Begin, end, type and flags of each message that answers the last request; some may be left of another."""
-        offset = 0
-        while offset + HEADER.size <= len(data):
-            length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
-            if sequence == self._sequence:
-                yield offset, offset + length, kind, flags
-            offset += max(length + 3 & ~3, HEADER.size)
+                    yield data[offset:end]
 
 
 def message(kind: type, *attributes: tuple[str, Any], **fields: int) -> Message:
@@ -128,6 +169,20 @@ def message(kind: type, *attributes: tuple[str, Any], **fields: int) -> Message:
 def nested(*attributes: tuple[str, Any]) -> dict[str, Any]:
     """The value of an attribute that has attributes inside."""
     return {"attrs": list(attributes)}
+
+
+def _read(message: Message, answers: list[bytes]) -> list[Any]:
+    """Answers as messages of the same class as the request."""
+    return [wire.read(message.kind, data, 0, len(data)) for data in answers]
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Begin, end, type, flags and sequence number of each message."""
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        yield offset, offset + length, kind, flags, sequence
+        offset += max(length + 3 & ~3, HEADER.size)
 
 
 def _raise_for(data: bytes, offset: int) -> None:

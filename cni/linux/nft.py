@@ -1,29 +1,76 @@
-"""nftables, by the `nft` binary with JSON on stdin: each change is one transaction, and nothing else runs `nft`."""
+"""nftables, by messages to the kernel: each change is one transaction, and `nft` is not run.
+
+Messages and attributes are those of <linux/netfilter/nf_tables.h>; chains and rules become what `nft` makes of them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from cni.linux import kernel, messages, netlink, program, wire
+from cni.linux import attributes, expressions, kernel, netlink, netns
+from cni.linux.attributes import joined
+from cni.linux.expressions import Expression
 from cni.spec.errors import KernelFailure
 
-Command = Mapping[str, Any]
-"""One command of libnftables-json(5), for example {"add": {"table": {…}}}."""
-
-GET_CHAIN, GET_RULE = 10 << 8 | 4, 10 << 8 | 7
-"""Types of messages, from <linux/netfilter/nf_tables.h>."""
+SUBSYSTEM = 10
+NEW_TABLE, NEW_CHAIN, GET_CHAIN, DEL_CHAIN = 0xA00, 0xA03, 0xA04, 0xA05
+NEW_RULE, GET_RULE, DEL_RULE = 0xA06, 0xA07, 0xA08
+"""Types of messages: subsystem and number."""
+TABLE_NAME, TABLE_USERDATA = 1, 6
+CHAIN_TABLE, CHAIN_NAME, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE, CHAIN_USERDATA = 1, 3, 4, 5, 7, 12
+HOOK_HOOKNUM, HOOK_PRIORITY = 1, 2
+RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 3, 4, 7
+UDATA_COMMENT = 0
+ACCEPT = 1
 FAMILIES = {"inet": 1, "ip": 2, "bridge": 7, "ip6": 10}
-"""From <linux/netfilter.h>."""
-UNKNOWN = (errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+"""From <linux/netfilter.h>, as are hooks."""
+NFGEN = struct.Struct("=BBH")
+MISSING = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 """What a kernel answers that has no nftables, or not for this family."""
+UNKNOWN = (errno.EINVAL, *MISSING)
+"""What it may answer where something is looked up."""
+TRIES = 3
+PROCESS = "/proc/self/ns/net"
+ANSWERED = (KernelFailure, netlink.Refused)
+
+_idle: deque[netlink.Socket] = deque()
 
 
 class NftFailure(KernelFailure):
-    """`nft` refused a transaction, or could not be run; the details are its own first line."""
+    """The kernel refused a transaction; the details are what in it, and its reason."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One message of a transaction."""
+
+    what: str
+    """What it changes, for people."""
+
+    kind: int
+    family: str
+    content: bytes
+
+    @property
+    def message(self) -> tuple[int, int, bytes]:
+        """Its type, flags and bytes."""
+        flags = netlink.CREATE | netlink.APPEND if self.kind in (NEW_TABLE, NEW_CHAIN, NEW_RULE) else 0
+        return self.kind, flags, _message(self.family, self.content)
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Where packets come into a chain from."""
+
+    type: str
+    number: int
+    priority: int
 
 
 @dataclass(frozen=True)
@@ -34,14 +81,40 @@ class Chain:
     table: str
     name: str
 
-    @property
-    def place(self) -> dict[str, str]:
-        """How a command names it."""
-        return {"family": self.family, "table": self.table, "chain": self.name}
+    def addition(self, hook: Hook | None = None, *, comment: str = "") -> Change:
+        """What makes it, unless it is there."""
+        more: list[tuple[int, attributes.Value]] = []
+        if hook:
+            place = joined((HOOK_HOOKNUM, hook.number), (HOOK_PRIORITY, hook.priority))
+            more += [(CHAIN_HOOK, place), (CHAIN_POLICY, ACCEPT), (CHAIN_TYPE, hook.type)]
+        if comment:
+            more += [(CHAIN_USERDATA, _remark(comment))]
+        return self._change("add", NEW_CHAIN, (CHAIN_TABLE, self.table), (CHAIN_NAME, self.name), *more)
 
-    def as_object(self, **more: Any) -> dict[str, Any]:
-        """How a command makes it."""
-        return {"chain": {"family": self.family, "table": self.table, "name": self.name} | more}
+    def rule(self, *parts: Expression, comment: str = "") -> Change:
+        """What appends a rule."""
+        remark = [(RULE_USERDATA, _remark(comment))] if comment else []
+        return self._rule_change("add a rule to", NEW_RULE, (RULE_EXPRESSIONS, expressions.pack(parts)), *remark)
+
+    @property
+    def emptying(self) -> Change:
+        """What removes its rules."""
+        return self._rule_change("empty", DEL_RULE)
+
+    @property
+    def deletion(self) -> Change:
+        """What removes it, which must be empty."""
+        return self._change("delete", DEL_CHAIN, (CHAIN_TABLE, self.table), (CHAIN_NAME, self.name))
+
+    def rule_deletion(self, handle: int) -> Change:
+        """What removes the rule that the kernel calls so."""
+        return self._rule_change("delete a rule of", DEL_RULE, (RULE_HANDLE, handle.to_bytes(8, "big")))
+
+    def _rule_change(self, verb: str, kind: int, *more: tuple[int, attributes.Value]) -> Change:
+        return self._change(verb, kind, (RULE_TABLE, self.table), (RULE_CHAIN, self.name), *more)
+
+    def _change(self, verb: str, kind: int, *content: tuple[int, attributes.Value]) -> Change:
+        return Change(f'{verb} the chain "{self.name}"', kind, self.family, joined(*content))
 
 
 @dataclass(frozen=True)
@@ -51,25 +124,30 @@ class Rule:
     chain: Chain
     handle: int
     comment: str
-    expr: tuple[Mapping[str, Any], ...]
+    packed: bytes = b""
+    """Its expressions."""
 
     @property
-    def deletion(self) -> Command:
-        """The command that removes it."""
-        return {"delete": {"rule": self.chain.place | {"handle": self.handle}}}
+    def expressions(self) -> list[Expression]:
+        """What it does."""
+        return expressions.unpack(self.packed)
+
+    @property
+    def deletion(self) -> Change:
+        """What removes it."""
+        return self.chain.rule_deletion(self.handle)
 
 
-def is_installed() -> bool:
-    """Whether there is an `nft` to run."""
-    return program.find("nft") is not None
+def table(family: str, name: str, *, comment: str = "") -> Change:
+    """What makes a table, unless it is there."""
+    remark = [(TABLE_USERDATA, _remark(comment))] if comment else []
+    return Change(f'add the table "{name}"', NEW_TABLE, family, joined((TABLE_NAME, name), *remark))
 
 
 def works() -> bool:
-    """Whether there is an `nft` to run, on a kernel that has nftables. Raises KernelFailure."""
-    if not is_installed():
-        return False
+    """Whether the kernel has nftables. Raises KernelFailure."""
     try:
-        with _open() as kernel_socket:
+        with _socket() as kernel_socket:
             _look_up(kernel_socket, Chain("inet", "plexus", "any"))
     except KernelFailure as error:
         if error.errno in UNKNOWN:
@@ -80,12 +158,9 @@ def works() -> bool:
 
 
 def present(chains: Iterable[Chain]) -> set[Chain]:
-    """Those of the chains that exist.
-
-    The kernel itself is asked: a tenth of a millisecond, where running `nft` takes three. Raises KernelFailure.
-    """
+    """Those of the chains that exist. Raises KernelFailure."""
     try:
-        with _open() as kernel_socket:
+        with _socket() as kernel_socket:
             return {chain for chain in chains if _exists(kernel_socket, chain)}
     except KernelFailure as error:
         if error.errno in UNKNOWN:
@@ -93,61 +168,83 @@ def present(chains: Iterable[Chain]) -> set[Chain]:
         raise
 
 
-def apply(what: str, commands: Iterable[Command]) -> None:
-    """Make one change, all or nothing, described by `what`. Raises NftFailure."""
-    kernel.change(what, _run, what, list(commands))
+def find_hook(chain: Chain) -> Hook | None:
+    """Where packets come into the chain from, if it exists, and they do. Raises KernelFailure."""
+    try:
+        with _socket() as kernel_socket:
+            [answer] = _look_up(kernel_socket, chain)
+    except KernelFailure as error:
+        if error.errno in (errno.ENOENT, *UNKNOWN):
+            return None
+        raise
+    told = _attributes(answer)
+    if CHAIN_HOOK not in told:
+        return None
+    place = {kind: int.from_bytes(value, "big", signed=True) for kind, value in attributes.read(told[CHAIN_HOOK])}
+    return Hook(attributes.text(told[CHAIN_TYPE]), place[HOOK_HOOKNUM], place[HOOK_PRIORITY])
 
 
-def about(text: str, *chains: Chain) -> list[Rule]:
-    """The rules of these chains with `text` in their comments, to be removed: what they do is left out.
+def apply(what: str, plan: Callable[[], Sequence[Change]]) -> None:
+    """Make the changes that `plan` finds are to be made, all or none, described by `what`; there may be none.
 
-    Also of chains that do not exist, and where `nft` is not installed, as with `rules`. The kernel itself is asked: a
-    tenth of a millisecond, where running `nft` takes three, and more with every rule. Raises KernelFailure.
+    Where something that they delete went meanwhile, it is asked again. Raises NftFailure.
     """
-    found = [rule for chain in chains for rule in _about(text, chain)]
-    return found if found and is_installed() else []
+    for left in reversed(range(TRIES)):
+        changes = plan()
+        try:
+            if changes:
+                kernel.change(what, _transact, what, changes)
+            return
+        except NftFailure as error:
+            if not left or error.errno != errno.ENOENT:
+                raise
 
 
-def rules(*chains: Chain) -> list[Rule]:
-    """The rules of these chains; a chain that does not exist has none, nor has any where `nft` is not installed.
+def rules(*chains: Chain, about: str = "") -> list[Rule]:
+    """The rules of these chains, those with `about` in their comments; a chain that does not exist has none.
 
-    Raises NftFailure.
+    Raises KernelFailure.
     """
-    if not is_installed():
-        return []
-    existing = present(chains)
-    return [rule for chain in chains if chain in existing for rule in _rules(chain)]
+    found = [rule for chain in chains for rule in _rules(chain, about)]
+    return [rule for rule in found if about in rule.comment]
 
 
-def _rules(chain: Chain) -> list[Rule]:
-    # One chain at a time: asked for two, nft 1.0 looks for both in the table of one.
-    answer = _run(f'list the nftables chain "{chain.name}"', [{"list": chain.as_object()}])
-    return [_rule(entry["rule"]) for entry in answer if "rule" in entry]
-
-
-def _about(text: str, chain: Chain) -> list[Rule]:
-    named = (("NFTA_RULE_TABLE", chain.table), ("NFTA_RULE_CHAIN", chain.name))
-    wanted = netlink.message(
-        messages.load("nfnetlink.nftsocket").nft_rule_msg, *named, nfgen_family=FAMILIES[chain.family]
-    )
+def _rules(chain: Chain, about: str) -> list[Rule]:
+    wanted = _message(chain.family, joined((RULE_TABLE, chain.table), (RULE_CHAIN, chain.name)))
     what = f'list the nftables chain "{chain.name}"'
     try:
-        with _open() as kernel_socket:
-            found = kernel.ask(what, kernel_socket.dump, GET_RULE, wanted, about=text.encode())
+        with _socket() as kernel_socket:
+            told = kernel.ask(what, kernel_socket.dump_raw, GET_RULE, wanted, about=attributes.encoded(about))
     except KernelFailure as error:
         if error.errno in (errno.ENOENT, *UNKNOWN):
             return []
         raise
-    marked = [_marked(chain, wire.Attributes.of(rule)) for rule in found]
-    return [rule for rule in marked if text in rule.comment]
+    return [_rule(chain, message) for message in told]
 
 
-def _marked(chain: Chain, attributes: wire.Attributes) -> Rule:
-    return Rule(chain, attributes.get("NFTA_RULE_HANDLE"), str(attributes.get("NFTA_RULE_USERDATA", "")), ())
+def _rule(chain: Chain, message: bytes) -> Rule:
+    told = _attributes(message)
+    handle = int.from_bytes(told[RULE_HANDLE], "big")
+    return Rule(chain, handle, _read_remark(told.get(RULE_USERDATA, b"")), told.get(RULE_EXPRESSIONS, b""))
 
 
-def _open() -> netlink.Socket:
-    return kernel.ask("open a netlink socket for nftables", netlink.Socket, netlink.NETFILTER)
+def _attributes(answer: bytes) -> dict[int, bytes]:
+    return dict(attributes.read(answer[netlink.HEADER.size + NFGEN.size :]))
+
+
+def _remark(comment: str) -> bytes:
+    """Bytes that the kernel keeps, and `nft` shows as a comment: type, length and text."""
+    text = attributes.content(comment)
+    return bytes((UDATA_COMMENT, len(text))) + text
+
+
+def _read_remark(userdata: bytes) -> str:
+    while len(userdata) > 2:
+        end = 2 + userdata[1]
+        if userdata[0] == UDATA_COMMENT:
+            return attributes.text(userdata[2:end])
+        userdata = userdata[end:]
+    return ""
 
 
 def _exists(kernel_socket: netlink.Socket, chain: Chain) -> bool:
@@ -160,28 +257,59 @@ def _exists(kernel_socket: netlink.Socket, chain: Chain) -> bool:
         return False
 
 
-def _look_up(kernel_socket: netlink.Socket, chain: Chain) -> None:
-    kernel.ask(f'look up the nftables chain "{chain.name}"', kernel_socket.ask, GET_CHAIN, _message(chain))
+def _look_up(kernel_socket: netlink.Socket, chain: Chain) -> list[bytes]:
+    wanted = _message(chain.family, joined((CHAIN_TABLE, chain.table), (CHAIN_NAME, chain.name)))
+    return kernel.ask(f'look up the nftables chain "{chain.name}"', kernel_socket.ask_raw, GET_CHAIN, wanted)
 
 
-def _message(chain: Chain) -> Any:
-    named = (("NFTA_CHAIN_TABLE", chain.table), ("NFTA_CHAIN_NAME", chain.name))
-    return netlink.message(
-        messages.load("nfnetlink.nftsocket").nft_chain_msg, *named, nfgen_family=FAMILIES[chain.family]
-    )
+def _message(family: str, content: bytes) -> bytes:
+    return NFGEN.pack(FAMILIES[family], 0, 0) + content
 
 
-def _run(what: str, commands: Sequence[Command]) -> list[dict[str, Any]]:
-    binary = program.find("nft")
-    if binary is None:
-        raise NftFailure(f"could not {what}", "nft is not installed: install nftables", id="PLX-NFT-MISSING")
-    printed, failure = program.run([binary, "-j", "-f", "-"], json.dumps({"nftables": list(commands)}).encode())
-    if failure:
-        raise NftFailure(f"could not {what}", failure, id="PLX-NFT")
-    # One JSON object a line for each `list` command.
-    return [entry for line in printed.splitlines() if line for entry in json.loads(line)["nftables"]]
+def _transact(what: str, changes: Sequence[Change]) -> None:
+    try:
+        with _socket() as kernel_socket:
+            kernel_socket.change_all(SUBSYSTEM, [change.message for change in changes])
+    except netlink.Refused as error:
+        refused = [change.what for position, change in enumerate(changes) if position == error.position]
+        reason = ": ".join([*(f"could not {change}" for change in refused), str(error.strerror)])
+        raise _failure(what, error.errno or 0, reason) from error
+    except KernelFailure as error:
+        raise _failure(what, error.errno, os.strerror(error.errno)) from error
 
 
-def _rule(data: Mapping[str, Any]) -> Rule:
-    chain = Chain(data["family"], data["table"], data["chain"])
-    return Rule(chain, data["handle"], data.get("comment", ""), tuple(data.get("expr", ())))
+def _failure(what: str, number: int, reason: str) -> NftFailure:
+    if number not in MISSING:
+        return NftFailure(f"could not {what}", reason, id="PLX-NFT", errno=number)
+    advice = f"{reason}: the kernel needs its module nf_tables, with nft_chain_nat and nft_masq"
+    return NftFailure(f"could not {what}", advice, id="PLX-NFT-MISSING", errno=number)
+
+
+@contextlib.contextmanager
+def _socket() -> Iterator[netlink.Socket]:
+    """A socket, used again where we are in the process's own namespace.
+
+    The kernel closes one only when everything that anybody deleted is cleared away, which takes a hundredth of a second
+    in which nobody can change anything (docs/performance.md).
+    """
+    if not netns.is_own(PROCESS):
+        with _open() as opened:
+            yield opened
+        return
+    try:
+        opened = _idle.pop()
+    except IndexError:
+        opened = _open()
+    try:
+        yield opened
+    except ANSWERED:
+        _idle.append(opened)
+        raise
+    except BaseException:
+        opened.close()  # there may be more to come of an answer
+        raise
+    _idle.append(opened)
+
+
+def _open() -> netlink.Socket:
+    return kernel.ask("open a netlink socket for nftables", netlink.Socket, netlink.NETFILTER)

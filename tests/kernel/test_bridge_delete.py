@@ -221,17 +221,16 @@ def test_gc_is_passed_on_to_ipam(runtime: Runtime, fake_ipam: FakeIpam):
     assert fake_ipam.calls() == ["GC"]
 
 
-def test_nothing_needs_nft_where_nothing_is_masqueraded(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
-    conf = runtime.conf(isGateway=True, ipam=runtime.ipam(V4))
-    monkeypatch.setattr("cni.linux.program.SYSTEM_PATH", "/nonexistent")
-    monkeypatch.setenv("PATH", "/nonexistent")
+def test_nothing_needs_a_program(runtime: Runtime, monkeypatch: pytest.MonkeyPatch):
+    conf = runtime.conf(isGateway=True, ipMasq=True, macspoofchk=True, ipam=runtime.ipam(V4))
+    with monkeypatch.context() as patch:
+        patch.setattr("cni.linux.program.SYSTEM_PATH", "/nonexistent")
+        patch.setenv("PATH", "/nonexistent")
 
-    runtime.add(conf)
-    runtime.delete(conf)
-    error = runtime.fails("ADD", conf | {"ipMasq": True})
-    status = runtime.fails("STATUS", conf | {"ipMasq": True}, container_id="", ifname="", netns="")
+        runtime.call("STATUS", conf, container_id="", ifname="", netns="")
+        result = runtime.add(conf)
+        runtime.check(conf, result)
+        runtime.gc(conf)
+        runtime.delete(conf)
 
-    assert error.id == "PLX-NFT-MISSING"
-    assert "install nftables" in error.details
-    assert status.code == 50
-    assert runtime.leases() == []
+    assert_nothing_is_left(runtime)

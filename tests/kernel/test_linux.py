@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 import pytest
 from machine import Namespace
 
-from cni.linux import addresses, kernel, netns, nft, routes, sysctl
+from cni.linux import addresses, kernel, netns, routes, sysctl
 from cni.linux.links import Links
 from cni.linux.netns import NetnsMissing
-from cni.linux.nft import Chain, NftFailure
 from cni.spec.errors import CNIError, KernelFailure
 
 T = TypeVar("T")
-CHAIN = Chain("inet", "plexus-test", "checks")
 
 
 def inside(namespace: Namespace, work: Callable[[Links], T]) -> T:
@@ -199,61 +197,6 @@ def test_a_sysctl_that_does_not_exist_is_named_or_passed_over(host: Namespace):
     with pytest.raises(KernelFailure, match="could not read the sysctl net/nope"):
         netns.run_inside(host.path, lambda: sysctl.ensure("net/nope", "1"))
     assert not netns.run_inside(host.path, lambda: sysctl.ensure_quietly("net/nope", "1"))
-
-
-def test_an_nftables_transaction_is_all_or_nothing(host: Namespace):
-    table = {"add": {"table": {"family": "inet", "name": CHAIN.table}}}
-    wrong = {"add": {"rule": CHAIN.place | {"expr": [{"drop": None}]}}}
-
-    with pytest.raises(NftFailure) as caught:
-        netns.run_inside(host.path, lambda: nft.apply("add a rule", [table, wrong]))
-
-    assert caught.value.msg == "could not add a rule"
-    assert caught.value.id == "PLX-NFT"
-    assert [entry for entry in host.nft() if "table" in entry] == []
-
-
-def test_rules_of_chains_that_do_not_exist_are_none(host: Namespace):
-    other = Chain("bridge", "plexus-test", "other")
-    assert netns.run_inside(host.path, lambda: nft.rules(CHAIN, other)) == []
-    commands = [
-        command
-        for chain in (CHAIN, other)
-        for command in (
-            {"add": {"table": {"family": chain.family, "name": chain.table}}},
-            {"add": chain.as_object()},
-            {"add": {"rule": chain.place | {"expr": [{"drop": None}], "comment": "mine"}}},
-        )
-    ]
-    netns.run_inside(host.path, lambda: nft.apply("add rules", commands))
-
-    found = netns.run_inside(host.path, lambda: nft.rules(CHAIN, other))
-
-    assert [(rule.chain, rule.comment, rule.expr) for rule in found] == [
-        (CHAIN, "mine", ({"drop": None},)),
-        (other, "mine", ({"drop": None},)),
-    ]
-    netns.run_inside(host.path, lambda: nft.apply("remove rules", [rule.deletion for rule in found]))
-    assert netns.run_inside(host.path, lambda: nft.rules(CHAIN, other)) == []
-
-
-def test_rules_about_something_are_found_by_their_comments_alone(host: Namespace):
-    other = Chain("bridge", "plexus-test", "other")
-    assert netns.run_inside(host.path, lambda: nft.about("mine", CHAIN, other)) == []
-    comments = ("mine", "not yours, mine: and more", "yours")
-    commands = [
-        {"add": {"table": {"family": "inet", "name": CHAIN.table}}},
-        {"add": CHAIN.as_object()},
-        *({"add": {"rule": CHAIN.place | {"expr": [{"drop": None}], "comment": comment}}} for comment in comments),
-        {"add": {"rule": CHAIN.place | {"expr": [{"drop": None}]}}},
-    ]
-    netns.run_inside(host.path, lambda: nft.apply("add rules", commands))
-
-    found = netns.run_inside(host.path, lambda: nft.about("mine", CHAIN, other))
-
-    assert [(rule.chain, rule.comment) for rule in found] == [(CHAIN, comments[0]), (CHAIN, comments[1])]
-    netns.run_inside(host.path, lambda: nft.apply("remove rules", [rule.deletion for rule in found]))
-    assert [rule["comment"] for rule in host.rules(CHAIN.name) if "comment" in rule] == ["yours"]
 
 
 def test_what_results_tell_of_a_link_is_what_the_kernel_says(host: Namespace):

@@ -12,6 +12,7 @@ import pytest
 from machine import Namespace, Runtime, fail_at
 from programs import find, install_only, use_iptables
 
+from cni.linux import netlink
 from cni.spec import convert
 from cni.spec.errors import CNIError
 from cni.spec.result import Result
@@ -226,51 +227,92 @@ def test_check_tells_of_rules_that_are_gone(backend: str, bridge: Runtime):
     assert "masqueraded addresses: expected 10.1.2.2, found none" in error.details
 
 
-AUTO = [(("nft", "iptables"), "nftables"), (("nft",), "nftables"), (("iptables", "iptables-restore"), "iptables")]
+@pytest.fixture
+def without_nftables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that has no nftables: it knows as little of netfilter's netlink as of a family that nobody has."""
+    monkeypatch.setattr(netlink, "NETFILTER", 31)
 
 
-@pytest.mark.parametrize(("installed", "chosen"), AUTO)
-def test_auto_is_what_works_here_and_nftables_first(
-    installed: tuple[str, ...], chosen: str, bridge: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("installed", [("nft", "iptables"), ("iptables", "iptables-restore"), ()])
+def test_auto_is_nftables_where_the_kernel_has_it_whatever_is_installed(
+    installed: tuple[str, ...], bridge: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    find("iptables")
     conf = masquerading(bridge, "auto", V4)
     with monkeypatch.context() as patch:
         install_only(patch, tmp_path / "bin", *installed)
         bridge.call("STATUS", conf, container_id="", ifname="", netns="")
         bridge.add(conf)
 
-    assert [line.startswith("nft ") for line in rules(bridge.host)[:1]] == [chosen == "nftables"]
+    assert [rule["comment"].endswith("if: eth0, id: c1") for rule in bridge.host.rules("masq_checks")] == [True]
     bridge.delete(conf)
     assert rules(bridge.host) == []
 
 
-@pytest.mark.parametrize(
-    ("backend_wanted", "installed", "error_id"),
-    [
-        ("nftables", ("iptables", "iptables-restore"), "PLX-NFT-MISSING"),
-        ("iptables", ("nft",), "PLX-IPTABLES-MISSING"),
-        ("auto", (), "PLX-NFT-MISSING"),
-    ],
-)
-def test_a_program_that_is_missing_is_named_and_nothing_is_left(
-    backend_wanted: str,
-    installed: tuple[str, ...],
-    error_id: str,
-    bridge: Runtime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_auto_is_iptables_where_the_kernel_has_no_nftables(
+    bridge: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_nftables: None
 ):
-    conf = masquerading(bridge, backend_wanted, V4)
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    use_iptables("legacy", directory, monkeypatch)
+    conf = masquerading(bridge, "auto", V4)
+
+    bridge.call("STATUS", conf, container_id="", ifname="", netns="")
+    bridge.add(conf)
+
+    assert rules(bridge.host)[0].startswith("iptables-legacy ")
+    bridge.delete(conf)
+    assert rules(bridge.host) == []
+
+
+@pytest.mark.parametrize("wanted", ["nftables", "auto"])
+def test_a_kernel_without_nftables_is_told_of_and_nothing_is_left(
+    wanted: str, bridge: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_nftables: None
+):
+    conf = masquerading(bridge, wanted, V4)
     with monkeypatch.context() as patch:
-        install_only(patch, tmp_path / "bin", *installed)
+        install_only(patch, tmp_path / "bin", "nft")
         status = bridge.fails("STATUS", conf, container_id="", ifname="", netns="")
         error = bridge.fails("ADD", conf)
 
-    assert status.code == 50
-    assert error.id == error_id
+    assert (status.code, status.details) == (50, "load its module nf_tables, or use another kernel")
+    assert error.id == "PLX-NFT-MISSING"
+    assert "Protocol not supported: the kernel needs its module nf_tables" in error.details
     assert bridge.host.links() == ["cni0", "lo"]
     assert bridge.leases() == []
+
+
+def test_iptables_that_is_missing_is_named_and_nothing_is_left(
+    bridge: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    conf = masquerading(bridge, "iptables", V4)
+    with monkeypatch.context() as patch:
+        install_only(patch, tmp_path / "bin", "nft")
+        status = bridge.fails("STATUS", conf, container_id="", ifname="", netns="")
+        error = bridge.fails("ADD", conf)
+
+    assert (status.code, status.details) == (50, "install iptables")
+    assert error.id == "PLX-IPTABLES-MISSING"
+    assert bridge.host.links() == ["cni0", "lo"]
+    assert bridge.leases() == []
+
+
+def handles(host: Namespace, chain: str) -> list[int]:
+    """What the kernel calls the rules of a chain: one that is written again has another handle."""
+    return [rule["handle"] for rule in host.rules(chain)]
+
+
+def test_what_all_share_is_written_once_and_again_where_somebody_changed_it(bridge: Runtime, other: Namespace):
+    conf = masquerading(bridge, "nftables", V4)
+    bridge.add(conf)
+    first = bridge.host.rules("postrouting")
+
+    bridge.add(conf, container_id="c2", netns=other.path)
+    assert handles(bridge.host, "postrouting") == [rule["handle"] for rule in first]
+    bridge.delete(conf, container_id="c2")
+
+    bridge.host.run("nft", "insert rule inet cni_plugins_masquerade postrouting accept")
+    bridge.add(conf, container_id="c2", netns=other.path)
+    assert [rule["expr"] for rule in bridge.host.rules("postrouting")] == [rule["expr"] for rule in first]
 
 
 def test_iptables_is_not_run_where_it_made_nothing(bridge: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

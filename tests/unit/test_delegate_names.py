@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cni.linux import expressions, nft
 from cni.linux.nft import Chain, Rule
 from cni.spec.request import Request
 from delegates import host_veth, masquerade_iptables, masquerade_nft, spoofcheck
@@ -65,8 +66,8 @@ def test_the_remark_on_a_containers_chain_is_that_of_the_reference_as_far_as_it_
 
 
 def rule(chain: Chain, comment: str, handle: int = 1, ifname: str = "") -> Rule:
-    match = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": ifname}}
-    return Rule(chain, handle, comment, (match,) if ifname else ())
+    by = [expressions.meta(expressions.IIFNAME), expressions.compare(expressions.EQUAL, ifname.encode())]
+    return Rule(chain, handle, comment, expressions.pack(by if ifname else []))
 
 
 def test_one_attachments_rules_are_told_from_anothers_with_the_same_address():
@@ -74,33 +75,37 @@ def test_one_attachments_rules_are_told_from_anothers_with_the_same_address():
         rule(masquerade_nft.CHECKS, masquerade_nft.comment("unit-test", "eth0", name), n) for n, name in enumerate("ab")
     ]
 
-    [command] = masquerade_nft.removal(rules, request("unit-test", "b"))
-
-    assert command["delete"]["rule"]["handle"] == 1
+    assert masquerade_nft.removal(rules, request("unit-test", "b")) == [rules[1].deletion]
 
 
 def test_garbage_is_what_the_network_has_of_attachments_that_are_not_valid():
     owners = [("net", "eth0", "c1"), ("net", "eth0", "c2"), ("other", "eth0", "c2"), ("net", "net1", "c1")]
     rules = [rule(masquerade_nft.CHECKS, masquerade_nft.comment(*owner), handle) for handle, owner in enumerate(owners)]
 
-    commands = masquerade_nft.garbage(rules, "net", [("c1", "eth0")])
+    removed = masquerade_nft.garbage(rules, "net", [("c1", "eth0")])
 
-    assert [command["delete"]["rule"]["handle"] for command in commands] == [1, 3]
+    assert removed == [rules[1].deletion, rules[3].deletion]
 
 
 def test_a_source_mac_check_is_garbage_when_neither_its_attachment_nor_its_link_is_there():
     owners = [("valid", "veth1"), ("gone", "veth2"), ("anothers", "veth3")]
     rules = [rule(spoofcheck.PREROUTING, f"macspoofchk-{name}-eth0", 7, link) for name, link in owners]
 
-    commands = spoofcheck.garbage(rules, {"veth3"}, [("valid", "eth0")])
+    removed = spoofcheck.garbage(rules, {"veth3"}, [("valid", "eth0")])
 
-    deleted = [command["delete"]["chain"]["name"] for command in commands if "chain" in command.get("delete", {})]
-    assert deleted == ["cni-br-iface-gone-eth0", "cni-br-iface-gone-eth0-mac"]
+    assert [change.what for change in removed if change.kind == nft.DEL_CHAIN] == [
+        'delete the chain "cni-br-iface-gone-eth0"',
+        'delete the chain "cni-br-iface-gone-eth0-mac"',
+    ]
+
+
+def test_a_source_mac_check_whose_link_cannot_be_told_is_left_alone():
+    assert spoofcheck.garbage([rule(spoofcheck.PREROUTING, "macspoofchk-strange-eth0")], set(), []) == []
 
 
 def test_chains_are_emptied_before_they_are_deleted():
     [base] = [rule(spoofcheck.PREROUTING, "macspoofchk-c1-eth0")]
 
-    verbs = [next(iter(command)) for command in spoofcheck.removal([base], request())]
+    verbs = [change.what.split()[0] for change in spoofcheck.removal([base], request())]
 
-    assert verbs == ["delete", "add", "add", "flush", "flush", "delete", "delete"]
+    assert verbs == ["delete", "add", "add", "empty", "empty", "delete", "delete"]
