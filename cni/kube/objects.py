@@ -10,6 +10,8 @@ from cni.spec.errors import InvalidConfiguration
 
 RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
 """The annotation of a definition whose attachments each take a device of that resource."""
+GRANT = "plexus/allowed-namespaces"
+"""The annotation of a definition that names, comma-separated, whose pods may use it despite namespace isolation."""
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 """A DNS-1123 subdomain, as the API server restricts the names of pods, namespaces and definitions."""
 LONGEST_NAME = 253
@@ -69,6 +71,11 @@ class NetworkAttachmentDefinition:
     def resource(self) -> str:
         """The resource that its attachments take devices of, or ""."""
         return self.annotations.get(RESOURCE_NAME, "").strip()
+
+    @property
+    def granted_namespaces(self) -> tuple[str, ...]:
+        """Namespaces, or patterns of them, whose pods may use it wherever they are."""
+        return tuple(filter(None, map(str.strip, self.annotations.get(GRANT, "").split(","))))
 
 
 def is_name(text: str) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 
 from cni.meta import places
+from cni.meta.untrusted import HostPath
 from cni.spec import model, names
 from cni.spec.errors import InvalidConfiguration
 from cni.spec.model import Many, Model
 from cni.spec.request import Request
+
+if TYPE_CHECKING:
+    from cni.meta.policy import Policy
 
 
 class LogOptions(Model):
@@ -75,6 +80,12 @@ class MetaConf(Model):
     global_namespaces: str = "default"
     """Comma-separated."""
 
+    host_paths: Many[HostPath] = ()
+    """Paths of the host that definitions, and pods, may name; with all that is below."""
+
+    policy: Many[dict[str, Any]] | None = None
+    """What the definitions of each namespace may say; `rules` reads it."""
+
     readiness_indicator_file: str = pydantic.Field(default="", alias="readinessindicatorfile")
     """A file whose existence says that the default network is ready."""
 
@@ -112,6 +123,15 @@ class MetaConf(Model):
         """Take an empty text for an absent one, as Multus does."""
         return {key: value for key, value in data.items() if value != ""} if isinstance(data, Mapping) else data
 
+    @functools.cached_property
+    def rules(self) -> Policy | None:
+        """The `policy`, read; None without one. Raises InvalidConfiguration."""
+        if self.policy is None:
+            return None
+        from cni.meta import policy  # 12 ms that few need
+
+        return policy.parse(self.policy)
+
     @property
     def has_manifests(self) -> bool:
         """Whether the configuration names them."""
@@ -137,6 +157,7 @@ def parse(request: Request) -> MetaConf:
     """Read and check the configuration. Raises InvalidConfiguration, and DecodingFailure for a bad prevResult."""
     what = f'the configuration of network "{request.network}"'
     conf = model.parse(MetaConf, request.conf, what)
+    _ = conf.rules  # a wrong one is told before anything else
     for wrong in _contradictions(conf):
         raise InvalidConfiguration(f"could not read {what}", wrong, id="PLX-CONF")
     if request.command == "ADD":

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from cni.kube import objects
 from cni.kube.objects import NetworkAttachmentDefinition
 from cni.kube.source import Source
+from cni.meta import untrusted
 from cni.meta.config import MetaConf
 from cni.meta.definitions import Definitions, Key
 from cni.meta.selection import NetworkSelection
@@ -21,6 +22,9 @@ BEGINNING = {"type": "passthru"}
 """What a chain begins with whose plugins expect a result to add to."""
 AUXILIARY = {"disableCheck": True}
 """Such a chain makes no interface, and the CHECK of `tuning`, for one, fails without."""
+
+LONGEST_NAME = 200
+"""Characters of a network's name: plugins make files of it, and of what they add."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +46,26 @@ class Networks:
         self.conf = conf
         self.source = source
 
-    def keys(self, named: Iterable[str], selections: Iterable[NetworkSelection], pod_namespace: str) -> Iterator[Key]:
+    def keys(self, named: Iterable[str], selections: Iterable[NetworkSelection]) -> Iterator[Key]:
         """Of the definitions that may be needed, for what the node's configuration names and a pod selects."""
         yield from ((self.conf.multus_namespace, name) for name in named if objects.is_name(name))
         for selection in selections:
-            if self._is_allowed(selection, pod_namespace):
-                yield selection.namespace, selection.name
+            yield selection.namespace, selection.name
 
     def selected(self, selection: NetworkSelection, *, pod_namespace: str) -> Network:
         """The network that a pod selects. Raises InvalidConfiguration, DecodingFailure, TryAgainLater."""
-        self._check_isolation(selection, pod_namespace)
         definition = self.source.find_network(selection.namespace, selection.name)
+        if not self._is_allowed(selection, definition, pod_namespace):
+            raise self._isolated(selection, pod_namespace)
         if definition is None:
             raise InvalidConfiguration(
                 f'could not find NetworkAttachmentDefinition "{selection.full_name}"',
                 f"create it in namespace {selection.namespace}, or correct the pod's annotation",
                 id="PLX-NAD-MISSING",
             )
-        return self._by_the_node(self._defined(definition))
+        network = self._by_its_author(definition)
+        self._check_request(selection, definition)
+        return self._by_the_node(network)
 
     def named(self, name: str) -> Network:
         """The network that the node's configuration names: a definition, a configuration, a file or a directory."""
@@ -111,16 +117,43 @@ class Networks:
         besides = f"; and there is no NetworkAttachmentDefinition {self.conf.multus_namespace}/{name}"
         return self._on_disk(name, "its configuration", besides)
 
-    def _defined(self, definition: NetworkAttachmentDefinition) -> Network:
-        what = f'NetworkAttachmentDefinition "{definition.full_name}"'
+    def _by_its_author(self, definition: NetworkAttachmentDefinition) -> Network:
+        """The network of a definition that anybody may have written, who has said nothing that he may not."""
+        what = _what(definition)
         if not definition.config:
-            found = self._on_disk(definition.name, f"the configuration of {what}")
-            return Network(definition.full_name, found.conf, definition.resource)
-        conf = netconf.parse(definition.config, f"spec.config of {what}")
-        if not conf.name:
-            conf = _named(conf, definition.name)
-        _check(conf, what)
-        return Network(definition.full_name, conf, definition.resource)
+            network = self._in_a_file(definition)
+            if self.conf.rules is not None:
+                self.conf.rules.check_file(definition.namespace, network.conf.name, what)
+            return network
+        untrusted.check_length(definition.config, what)
+        conf = _parsed(definition)
+        untrusted.check_conf(conf, self._paths_for(definition), what)
+        if self.conf.rules is not None:
+            self.conf.rules.check(definition.namespace, conf.plugins, what)
+        return _complete(conf, definition)
+
+    def _check_request(self, selection: NetworkSelection, definition: NetworkAttachmentDefinition) -> None:
+        """Raise InvalidConfiguration for what a pod may not ask of the network."""
+        what = f'what the pod asks of network "{definition.full_name}"'
+        if selection.device_id and not definition.resource:  # else it must be one of the kubelet's
+            untrusted.check({"deviceID": selection.device_id}, (), what)
+        if selection.cni_args:
+            untrusted.check(selection.cni_args, self._paths_for(definition), what, "cni-args.")
+        if self.conf.rules is not None:
+            self.conf.rules.check_request(definition.namespace, selection.ips, selection.cni_args, what)
+
+    def _paths_for(self, definition: NetworkAttachmentDefinition) -> tuple[str, ...]:
+        """Paths of the host that the definition may name."""
+        if self.conf.rules is None:
+            return self.conf.host_paths
+        return self.conf.host_paths + self.conf.rules.paths_for(definition.namespace, _what(definition))
+
+    def _defined(self, definition: NetworkAttachmentDefinition) -> Network:
+        return _complete(_parsed(definition), definition) if definition.config else self._in_a_file(definition)
+
+    def _in_a_file(self, definition: NetworkAttachmentDefinition) -> Network:
+        found = self._on_disk(definition.name, f"the configuration of {_what(definition)}")
+        return Network(definition.full_name, found.conf, definition.resource)
 
     def _on_disk(self, name: str, what: str, besides: str = "") -> Network:
         try:
@@ -141,18 +174,37 @@ class Networks:
         _check(conf, f"delegates[{index}]")
         return Network(conf.name, conf)
 
-    def _check_isolation(self, selection: NetworkSelection, pod_namespace: str) -> None:
-        if not self._is_allowed(selection, pod_namespace):
-            raise InvalidConfiguration(
-                f'could not use network "{selection.full_name}" in namespace "{pod_namespace}"',
-                "namespace isolation is on: use a network of the pod's own namespace, or of "
-                + ", ".join(sorted(self.conf.shared_namespaces)),
-                id="PLX-ISOLATION",
-            )
+    def _is_allowed(
+        self, selection: NetworkSelection, definition: NetworkAttachmentDefinition | None, pod_namespace: str
+    ) -> bool:
+        """Whether the pod may know the network, by namespace isolation or because the definition grants it."""
+        if not self.conf.namespace_isolation or selection.namespace in self.conf.shared_namespaces | {pod_namespace}:
+            return True
+        return definition is not None and untrusted.matches(pod_namespace, definition.granted_namespaces)
 
-    def _is_allowed(self, selection: NetworkSelection, pod_namespace: str) -> bool:
-        allowed = self.conf.shared_namespaces | {pod_namespace}
-        return not self.conf.namespace_isolation or selection.namespace in allowed
+    def _isolated(self, selection: NetworkSelection, pod_namespace: str) -> InvalidConfiguration:
+        return InvalidConfiguration(
+            f'could not use network "{selection.full_name}" in namespace "{pod_namespace}"',
+            "namespace isolation is on: use a network of the pod's own namespace, or of "
+            + ", ".join(sorted(self.conf.shared_namespaces))
+            + f", or have its definition grant this one with the annotation {objects.GRANT}",
+            id="PLX-ISOLATION",
+        )
+
+
+def _what(definition: NetworkAttachmentDefinition) -> str:
+    return f'NetworkAttachmentDefinition "{definition.full_name}"'
+
+
+def _parsed(definition: NetworkAttachmentDefinition) -> NetConfList:
+    return netconf.parse(definition.config, f"spec.config of {_what(definition)}")
+
+
+def _complete(conf: NetConfList, definition: NetworkAttachmentDefinition) -> Network:
+    if not conf.name:
+        conf = _named(conf, definition.name)
+    _check(conf, _what(definition))
+    return Network(definition.full_name, conf, definition.resource)
 
 
 def _without_new_bridges(conf: NetConfList) -> NetConfList:
@@ -184,6 +236,9 @@ def _check(conf: NetConfList, what: str) -> None:
         names.validate_network_name(conf.name)
     except InvalidConfiguration as error:
         raise InvalidConfiguration(f"could not use {what}: {error.msg}", error.reason, id="PLX-NAD-CONFIG") from error
+    if len(conf.name) > LONGEST_NAME:
+        reason = f"its `name` has {len(conf.name)} characters, and at most {LONGEST_NAME} fit into the names of files"
+        raise InvalidConfiguration(f"could not use {what}", reason, id="PLX-TOO-LARGE")
     if not conf.plugins:
         raise InvalidConfiguration(f"could not use {what}", "it has no plugins", id="PLX-NAD-CONFIG")
     for plugin in conf.plugins:

@@ -71,7 +71,7 @@ def _wanted(conf: MetaConf, pod: Pod | None, definitions: Definitions) -> Iterat
         return
     defaults, additional = _selections(conf, pod)
     named = () if pod.namespace in conf.system_namespaces else conf.default_networks
-    definitions.expect(networks.keys((conf.cluster_network, *named), [*defaults, *additional], pod.namespace))
+    definitions.expect(networks.keys((conf.cluster_network, *named), [*defaults, *additional]))
     every_pods = networks.every_pods()
     for selected in defaults:
         yield Wanted(networks.selected(selected, pod_namespace=pod.namespace), selected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
@@ -19,6 +19,9 @@ MOST_NETWORKS = 64
 """More than any machine type has slots for NICs; a bound, since anybody may write the annotation."""
 LONGEST = 256 * 1024
 """Bytes: what Kubernetes allows all annotations of an object together."""
+MOST_IPS = 64
+"""Addresses of one interface."""
+MOST_PORTS = 1024
 SHOWN = 60
 
 
@@ -31,11 +34,11 @@ class NetworkSelection(Model):
     interface_request: str = ""
     """Deprecated name of `interface`."""
 
-    ips: Many[IP] = ()
+    ips: Annotated[Many[IP], pydantic.Field(max_length=MOST_IPS)] = ()
     mac: MAC = ""
     infiniband_guid: GUID = pydantic.Field("", alias="infiniband-guid")
     bandwidth: Bandwidth | None = None
-    port_mappings: Many[PortMapping] = ()
+    port_mappings: Annotated[Many[PortMapping], pydantic.Field(max_length=MOST_PORTS)] = ()
     cni_args: dict[str, Any] = pydantic.Field(default_factory=dict, alias="cni-args")
     default_route: Many[Address] | None = pydantic.Field(None, alias="default-route")
     """Gateways. None: nothing is asked; empty: keep the default routes that the plugin makes."""

@@ -61,7 +61,7 @@ def build(network: NetConfList, path: str, settings: Settings) -> bytes:
     plugin = document.derive(plugin, **_without_null(settings.extra or {}))
     if document.lookup(plugin, "manifests"):
         plugin.pop("kubeconfig", None)
-    model.parse(MetaConf, plugin, "the settings of plexus")
+    _ = model.parse(MetaConf, plugin, "the settings of plexus").rules
     return _encode(
         {
             **_versions(network, primary),

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 
 from cni.spec.errors import InvalidEnvironment
 
+LONGEST = 64 * 1024
+"""Characters; the kernel takes twice as many for one variable of an executed plugin."""
 TRUE = ("1", "true", "True", "TRUE")
 FALSE = ("0", "false", "False", "FALSE", "")
 
@@ -15,6 +17,9 @@ def parse(text: str) -> dict[str, str]:
 
     Raises InvalidEnvironment.
     """
+    if len(text) > LONGEST:
+        reason = f"CNI_ARGS has {len(text)} characters, and {LONGEST} are the most"
+        raise InvalidEnvironment("ARGS: too long", reason, id="PLX-TOO-LARGE")
     pairs = {}
     for pair in text.split(";") if text else []:
         key, equals, value = pair.partition("=")

@@ -103,6 +103,7 @@ class Node:
             "type": "plexus",
             "manifests": str(self.directory / "manifests"),
             "cniDir": str(self.directory / "state"),
+            "hostPaths": [str(self.directory)],
             "binDir": str(self.directory / "bin"),
             "delegates": [self.bridge("cni0", "10.244.0.0/24", isDefaultGateway=True, ipMasq=True)],
         }

@@ -29,6 +29,7 @@ class Node:
             "type": "plexus",
             "manifests": str(self.manifests),
             "cniDir": str(directory / "state"),
+            "hostPaths": [str(directory)],
             "binDir": str(directory / "bin"),
             "delegates": [self.bridge("cluster", "cni0", "10.244.0.0/24", isDefaultGateway=True, ipMasq=True)],
         }

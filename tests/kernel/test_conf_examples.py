@@ -89,6 +89,7 @@ EXAMPLES_AND_PODS = [
     Example("port-mappings", {"default/port-mapped": ["eth0"]}, needs=("portmap",), checked=False),
     Example("several-networks.yaml", {"default/several-networks": ["eth0", "net1", "backup0", "blue0"]}),
     Example("static-addresses.yaml", {"default/database": ["eth0", "net1"], "default/replica": ["eth0", "net1"]}),
+    Example("tenants", {"tenant-b/guest": ["eth0", "net1"]}),
     Example("veth-routed.yaml", {"default/routed": ["eth0", "net1"]}),
 ]
 
@@ -129,6 +130,8 @@ class Node:
                 "manifests": str(self.directory / "manifests"),
                 "confDir": str(self.directory / "cni/multus/net.d"),
                 "cniDir": str(self.directory / "state"),
+                "hostPaths": [str(self.directory)],
+                "policy": [self.moved_rule(rule) for rule in conf.get("policy", [])] or None,
                 "binDir": REFERENCE,
             }
         for key in ("clusterNetwork", "readinessindicatorfile", "logFile"):
@@ -140,6 +143,9 @@ class Node:
             if key in conf:
                 conf[key] = [self.moved_conf(entry) for entry in conf[key]]
         return conf
+
+    def moved_rule(self, rule: dict) -> dict:
+        return rule | ({"keys": [*rule["keys"], "ipam.dataDir"]} if "keys" in rule else {})
 
     def plexus(self, *arguments: str) -> str:
         environ = os.environ | {

@@ -92,6 +92,7 @@ class SlowNode:
             "type": "plexus",
             "binDir": str(self.directory / "bin"),
             "cniDir": str(self.directory / "state"),
+            "hostPaths": [str(self.directory)],
             "manifests": str(self.directory / "manifests"),
             "delegates": [{"cniVersion": "1.0.0", "name": "cluster", "type": "slow"}],
         }

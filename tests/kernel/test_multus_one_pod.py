@@ -66,6 +66,7 @@ class Life:
         ours = {
             "binDir": str(self.plugins.directory),
             "cniDir": str(self.directory / "state"),
+            "hostPaths": [str(self.directory)],
             "manifests": str(self.directory / "manifests"),
             "external": ["bridge"],
             "parallel": False,  # as in Multus

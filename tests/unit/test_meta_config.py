@@ -35,6 +35,8 @@ TAKES = {
     "globalNamespaces": ("text",),
     "kubeletDir": ("text",),
     "deviceInfoDir": ("text",),
+    "hostPaths": (),
+    "policy": (),
     "readinessindicatorfile": ("text",),
     "readinessTimeout": ("number", "fraction"),
     "auxiliaryCNIChainName": ("text",),

@@ -97,7 +97,8 @@ BROKEN = {
     '{"name": "n", "plugins": [null]}': "must be an object",
     '{"name": 5, "type": "x"}': "name",
     '{"name": "a b", "type": "x"}': "invalid characters found in network name",
-    '{"name": "../x", "type": "x"}': "invalid characters found in network name",
+    '{"name": "../x", "type": "x"}': '"name" names "../x" on the host',
+    '{"name": "a\\\\b", "type": "x"}': "invalid characters found in network name",
     '{"cniVersion": 1, "type": "x"}': "cniVersion",
 }
 
