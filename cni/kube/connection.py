@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +16,10 @@ from cni.kube.credentials import Client
 MERGE_PATCH = "application/merge-patch+json"
 PASSING = (408, 410, 425, 429, 500, 502, 503, 504)
 """Statuses that may be others in a moment: the server is starting, overloaded, or electing a leader."""
+TOKEN = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]+)*|(?i:bearer)\s+[\w.~+/-]+=*")
+"""A JSON web token, and what comes after the word that announces one."""
+HIDDEN = "[hidden]"
+SHOWN = 60
 NO_HEADERS: Mapping[str, str] = {}
 KEPT = 8
 """Kubeconfigs to which connections are kept; a node has one."""
@@ -58,7 +63,7 @@ class Connection:
         headers = {"Content-Type": MERGE_PATCH if patch else "application/json"}
         text = None if body is None else json.dumps(body)
         answer = self._send(method, path, headers=headers, body=text, timeout=urllib3.Timeout(total=timeout))
-        return _decoded(answer.data)
+        return _decoded(answer.data, self._client)
 
     @contextlib.contextmanager
     def stream(self, path: str, *, silence: float) -> Iterator[Iterator[Any]]:
@@ -70,7 +75,7 @@ class Connection:
 
         answer = self._send("GET", path, timeout=urllib3.Timeout(total=silence), preload_content=False)
         try:
-            yield _objects(answer)
+            yield _objects(answer, self._client)
         finally:
             answer.close()
 
@@ -82,7 +87,7 @@ class Connection:
         try:
             answer = client.pool.request(method, client.server + path, headers=headers, **how)
             if not 200 <= answer.status < 300:
-                raise _understood(answer.status, _message(answer.data, answer.reason))
+                raise _understood(answer.status, _public(_message(answer.data, answer.reason), client))
             return answer
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, urllib3.exceptions.SSLError):
@@ -140,21 +145,30 @@ def _message(text: bytes, reason: str) -> str:
         return reason
 
 
-def _objects(answer: Any) -> Iterator[Any]:
+def _public(text: str, client: Client | None) -> str:
+    """What may be told of an answer: a proxy may quote our own credentials, and an answer may be a token."""
+    for value in client.authorization().values() if client else ():
+        secret = value.removeprefix("Bearer ").strip()
+        text = text.replace(secret, HIDDEN) if secret else text
+    return TOKEN.sub(HIDDEN, text)
+
+
+def _objects(answer: Any, client: Client | None) -> Iterator[Any]:
     import urllib3
 
     try:
         for line in answer:
-            yield _decoded(line)
+            yield _decoded(line, client)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise Passing(_reason(error)) from error
 
 
-def _decoded(text: bytes) -> Any:
+def _decoded(text: bytes, client: Client | None) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:  # cut short, or somebody else's answer
-        raise Passing(f"the answer is no JSON: {text[:60]!r}") from error
+        shown = _public(text.decode(errors="replace"), client)
+        raise Passing(f"the answer is no JSON: {shown[:SHOWN]!r}") from error
 
 
 def _reason(error: Exception) -> str:
