@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from cni.linux import inherited
+from cni.linux import environment, inherited
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 """Searched too, because a runtime's PATH need not hold them."""
@@ -32,6 +32,7 @@ def run(command: Sequence[str], stdin: bytes = b"") -> tuple[bytes, str]:
             capture_output=True,
             timeout=TIMEOUT,
             check=False,
+            env=environment.of_programs(os.environ),
             pass_fds=inherited.descriptors.get(),
         )
     except subprocess.TimeoutExpired:

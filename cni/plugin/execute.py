@@ -10,6 +10,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from cni.linux import environment as programs
 from cni.linux import inherited
 from cni.spec import document
 from cni.spec.document import lookup
@@ -66,9 +67,9 @@ def execute(plugin_type: str, request: Request) -> Result | None:
 
 
 def environment(request: Request) -> dict[str, str]:
-    """The environment of the child: ours, with the six variables of the protocol replaced."""
+    """The environment of the child: our caller's, with the six variables of the protocol replaced."""
     return {
-        **request.environ,
+        **programs.of_programs(request.environ),
         "CNI_COMMAND": request.command,
         "CNI_CONTAINERID": request.container_id,
         "CNI_NETNS": request.netns,
