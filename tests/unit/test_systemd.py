@@ -63,3 +63,25 @@ def test_the_service_stays_in_the_hosts_namespaces():
     own = ("Private", "Protect", "ReadOnly", "ReadWrite", "Inaccessible", "Temporary", "Root", "Bind", "DynamicUser")
     keys = unit("plexus.service")["Service"].keys()
     assert [key for key in keys if key.startswith(own)] == []
+
+
+def test_the_service_keeps_what_attaching_takes_and_executed_plugins_may_need():
+    """setns, netlink, reading other processes' namespaces, root's files, modules for iptables, BPF of others."""
+    needed = {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "DAC_OVERRIDE", "DAC_READ_SEARCH", "CHOWN", "FOWNER"}
+    needed |= {"SYS_CHROOT", "SYS_MODULE", "SYS_RESOURCE", "IPC_LOCK", "BPF", "MKNOD", "SETUID", "SETGID", "KILL"}
+    service = unit("plexus.service")["Service"]
+    taken = service["CapabilityBoundingSet"]
+    assert taken.startswith("~")
+    assert not {f"CAP_{name}" for name in needed} & set(taken.lstrip("~").replace("\\", " ").split())
+    families = set(service["RestrictAddressFamilies"].split())
+    assert {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"} <= families
+
+
+def test_the_service_gives_up_what_nobody_needs():
+    service = unit("plexus.service")["Service"]
+    for key in ("LockPersonality", "RestrictRealtime", "RestrictSUIDSGID"):
+        assert service[key] == "yes"
+    assert service["SystemCallArchitectures"] == "native"
+    assert service["SystemCallFilter"] == "~@clock @cpu-emulation @obsolete @raw-io @reboot @swap"
+    assert service["UMask"] == "0077"
+    assert {"CAP_SYS_BOOT", "CAP_SYS_TIME", "CAP_SYS_RAWIO"} <= set(service["CapabilityBoundingSet"].split())
