@@ -17,6 +17,15 @@ TOGETHER = ("tests/cluster/", "tests/deploy/", "tests/vm/")
 """Folders whose tests share what takes long to make, so that one process runs all of a folder."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="tests/faults with many times as many inputs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--nightly"):
+        os.environ["PLEXUS_TESTS_NIGHTLY"] = "1"  # for xdist's processes, too
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling

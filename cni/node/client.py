@@ -82,11 +82,11 @@ class Client:
     def receive(self) -> Errand:
         """Read the request. Raises Declined, Withdrawn, OSError."""
         received, descriptors, _, _ = socket.recv_fds(self.connection, PART, 1)
+        self.token = descriptors[0] if descriptors else -1  # ours to close, whoever it is from
         if not received:
             raise Withdrawn
         if not descriptors or not received.startswith(MAGIC) or len(received) < HEAD:
             raise Declined("it speaks another protocol")
-        self.token = descriptors[0]
         size = int.from_bytes(received[len(MAGIC) : HEAD], "big")
         if size > LONGEST:
             raise Declined(f"its request has {size} bytes")
