@@ -26,7 +26,21 @@ def change(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 
 def ensure_directory(path: str, mode: int = 0o700) -> None:
     """Create `path` and its parents where they are missing. Raises IOFailure."""
-    change(f'create the directory "{path}"', os.makedirs, path, mode, exist_ok=True)
+    change(f'create the directory "{path}"', make_directory, path, mode)
+
+
+def make_directory(path: str, mode: int) -> None:
+    """Create `path` and its parents where they are missing, these for root alone to write to. Raises OSError."""
+    try:
+        os.mkdir(path, mode)
+    except FileNotFoundError:
+        if not os.path.dirname(path):
+            raise
+        make_directory(os.path.dirname(path), 0o755)  # os.makedirs would leave their mode to the runtime's umask
+        make_directory(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 def replace(path: str, content: bytes, mode: int = 0o600, *, durable: bool = True, lasting: bool | None = None) -> None:

@@ -18,6 +18,8 @@ import time
 from dataclasses import dataclass
 from typing import IO
 
+from cni.plugin import files
+
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 """Non-blocking for a FIFO that nobody reads."""
 STAMP = "%Y-%m-%dT%H-%M-%S"
@@ -117,7 +119,7 @@ def _open(path: str) -> int:
     try:
         return os.open(path, FLAGS, 0o600)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path) or ".", 0o755, exist_ok=True)
+        files.make_directory(os.path.dirname(path) or ".", 0o755)
         return os.open(path, FLAGS, 0o600)
 
 

@@ -53,6 +53,15 @@ def test_lines_follow_each_other_in_a_file_for_root_alone(tmp_path: Path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_directories_that_are_made_for_it_are_written_by_root_alone(tmp_path: Path):
+    before = os.umask(0)
+    try:
+        write(tmp_path / "new" / "directory" / "x.log", "a")
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "new", tmp_path / "new" / "directory")] == [0o755] * 2
+
+
 def test_a_file_in_the_directory_of_the_process_needs_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for text in ("a" * 600, "b" * 600):
