@@ -16,7 +16,7 @@ from ipam.store import Owner, Store
 if TYPE_CHECKING:
     from cni.spec.model import IPAddress
 
-REMEDY = "delete what no longer needs one, widen the range, or run GC if containers have gone without a DEL"
+REMEDY = "delete what no longer needs one, widen the range, or run `plexus gc` if containers have gone without a DEL"
 
 
 @dataclass(frozen=True)

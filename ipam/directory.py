@@ -62,6 +62,14 @@ class DirectoryStore:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold flock(2) of the `lock` file, which is never removed, as the reference plugin does."""
+        with self._locked():
+            if self._index.is_of_earlier_boot:
+                with contextlib.suppress(IOFailure):  # who asks for what cannot be read hears of it
+                    self._forget_the_dead()
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
         files.ensure_directory(self.location, 0o755)
         path = self._path(LOCK)
         # A soft lock, which is what a file system without flock(2) would get, does not stop the reference plugin.
@@ -70,33 +78,39 @@ class DirectoryStore:
             files.change(f'lock "{path}"', _acquire, lock)
             try:
                 with self._index.opened():
-                    if self._index.is_of_earlier_boot:
-                        with contextlib.suppress(IOFailure):  # who asks for what cannot be read hears of it
-                            self._forget_the_dead()
                     yield
             finally:
                 lock.release()
 
+    def dead(self) -> list[tuple[IPAddress, Owner]]:
+        """The leases that the next use will give back, and whose they were. Raises TryAgainLater, IOFailure."""
+        with self._locked():
+            owners = [(address, _owner(told)) for address, told in self._dead(self._read_all())]
+        return [(address, owner) for address, owner in owners if owner]
+
     def _forget_the_dead(self) -> None:
-        """Give back, at the first use after a boot, the leases whose owners died with the machine.
-
-        It is proven that they had them before: by the table that was ours then, and by the lease's own age.
-        """
-        from ipam import before_boot  # once in a boot
-
+        """Give back, at the first use after a boot, the leases whose owners died with the machine."""
         leases = self._read_all()
-        begun = before_boot.clock()
-        dead = [
-            (address, told)
-            for address, told in leases
-            if told and self._index.held_before_boot(told, address) and self._age(address) < begun
-        ]
-        if dead and before_boot.is_of_this_machine(self.location):
-            for address, _ in dead:
-                files.remove(self._path(str(address)))
+        dead = self._dead(leases)
+        for address, _ in dead:
+            files.remove(self._path(str(address)))
+        if dead:
             log.info('gave back %d leases of "%s", whose owners died with the machine', len(dead), self.location)
-            leases = [lease for lease in leases if lease not in dead]
-        self._index.rebuild(leases)
+        self._index.rebuild([lease for lease in leases if lease not in dead])
+
+    def _dead(self, leases: list[tuple[IPAddress, str]]) -> list[tuple[IPAddress, str]]:
+        """Those of which it is proven that their owners had them before the machine was last started.
+
+        Proof is the table that was ours then, and the lease's own age (docs/adr/0019-who-is-alive.md).
+        """
+        from cni.linux import disk  # once in a boot
+        from ipam import before_boot
+
+        if not self._index.is_of_earlier_boot or not disk.has_one_user(self.location):
+            return []
+        begun = before_boot.clock()
+        known = [(address, told) for address, told in leases if told and self._index.held_before_boot(told, address)]
+        return [(address, told) for address, told in known if self._age(address) < begun]
 
     def _age(self, address: IPAddress) -> float:
         """When the lease was written, in seconds since 1970; infinity where that cannot be told."""

@@ -56,9 +56,8 @@ class Index:
     """
 
     def __init__(self, directory: str) -> None:
-        parent, name = os.path.split(directory)
         self._directory = directory
-        self._path = os.path.join(parent, f".{name}.index")  # no network's name begins with a dot
+        self._path = path_of(directory)
         self._descriptor = -1
         self._buckets = 0
         self._seal: Seal | None = None
@@ -198,6 +197,12 @@ class Index:
 
     def _offset(self, checksum: int) -> int:
         return HEADER.size + checksum % self._buckets * BUCKET
+
+
+def path_of(directory: str) -> str:
+    """Where the table of a network's directory is."""
+    parent, name = os.path.split(directory)
+    return os.path.join(parent, f".{name}.index")  # no network's name begins with a dot
 
 
 def _buckets(leases: Collection[tuple[IPAddress, str]]) -> list[bytearray]:

@@ -33,8 +33,10 @@ A namespace and one network of NETCONFPATH, as cnitool does it:
   plexus gc     NETWORK NETNS
   plexus status NETWORK NETNS
 
-This node, where plexus is the runtime's plugin: what is attached, and what could not be undone.
+This node, where plexus is the runtime's plugin: what is attached, and what could not be undone;
+remove what belongs to nobody who is alive.
   plexus status [-o json]
+  plexus gc     [--dry-run]
 
 A node of a cluster, from inside a container (plexus node --help tells more):
   plexus node install|run|status|daemon|uninstall
@@ -69,7 +71,8 @@ NETWORK = {
     "add": "attach NETNS to NETWORK, and print the result",
     "check": "check that everything is as add, or attach, left it",
     "del": "undo add; there may be nothing to undo",
-    "gc": "delete EVERY attachment to NETWORK, of whatever namespace, whether it still lives or not",
+    "gc": "delete EVERY attachment to NETWORK, of whatever namespace, whether it still lives or not. Without a network,"
+    " remove what belongs to nobody who is alive, on all of this node",
     "status": "check that add would work; needs cniVersion 1.1.0, and finds nothing wrong with older configurations."
     " Without a network, tell what is attached on this node, and what could not be undone",
 }
@@ -77,7 +80,7 @@ POD = {
     "attach": "attach a pod to the default network and all of its own, and print what was made",
     "detach": "undo attach; there may be nothing to undo",
 }
-OF_NODE = ("status",)
+OF_NODE = ("gc", "status")
 """Commands about all of the node, where no network is named."""
 NODE = {"node": "install plexus on a node of a cluster, and keep it configured"}
 POD_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
@@ -112,6 +115,8 @@ def parse(argv: list[str], socket: str = launcher.SOCKET) -> argparse.Namespace:
     elif options.command in OF_NODE and options.target:
         if len(options.target) != 2:
             parser.error(f"{options.command} takes NETWORK and NETNS, or neither")
+        if options.command == "gc" and options.dry_run:
+            parser.error("--dry-run is for all of the node: leave out NETWORK and NETNS")
         options.network, options.netns = options.target
     elif options.command == "check" and options.target:
         parser.error("check takes NETWORK and NETNS, or --pod NAMESPACE/NAME, not both")
@@ -150,6 +155,8 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
         command.usage = f"plexus {name} [NETWORK NETNS] [options]"
         command.add_argument("target", nargs="*", metavar="NETWORK NETNS", help="as for add; without, of all the node")
         _add_output(command)
+        if name == "gc":
+            _add_gc_arguments(command)
     elif name in NETWORK:
         command.add_argument("network", metavar="NETWORK", help="the `name` of a configuration in NETCONFPATH")
         command.add_argument("netns", metavar="NETNS", help="the namespace, for example /run/netns/vm")
@@ -181,6 +188,24 @@ def _add_pod_arguments(name: str, command: argparse.ArgumentParser) -> None:
         _add_output(command)
 
 
+def _add_gc_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    command.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=_seconds,
+        default=5.0,
+        help="between two looks: who is dead both times is cleaned up after (default %(default)s)",
+    )
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 3600:
+        raise argparse.ArgumentTypeError(f'"{text}" is not between 0 and 3600')
+    return number
+
+
 def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default %(default)s")
 
@@ -201,9 +226,9 @@ def _find_command(options: argparse.Namespace) -> Callable[[argparse.Namespace, 
 
         return {"attach": pod.attach, "check": pod.check, "detach": pod.detach}[options.command]
     if options.command in OF_NODE and not options.target:
-        from cni.cli import state
+        from cni.cli import collect, state
 
-        return state.status
+        return collect.run if options.command == "gc" else state.status
     from cni.cli import network
 
     return network.run

@@ -23,6 +23,11 @@ def kind(path: str) -> str:
     return max(reversed(holding), key=lambda entry: len(entry[0]))[1] if holding else ""
 
 
+def has_one_user(path: str) -> bool:
+    """Whether nobody but this machine can use what is at `path`: its file system is of a kind that cannot be shared."""
+    return kind(os.path.realpath(path)) in LOCAL
+
+
 def _is_below(path: str, point: str) -> bool:
     return path == point or path.startswith(f"{point.rstrip('/')}/")
 

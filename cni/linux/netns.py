@@ -39,6 +39,15 @@ def is_own(path: str) -> bool:
         return False
 
 
+def is_namespace(path: str) -> bool:
+    """Whether there is a network namespace at `path`."""
+    try:
+        with opened(path):
+            return True
+    except InvalidNetns:
+        return False
+
+
 def find_inode(path: str) -> int:
     """The identity of the namespace at `path` for as long as it lives; 0 when there is nothing at it."""
     try:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni.linux import netns
-from cni.meta import identity, inherited, places, stages
+from cni.meta import identity, inherited, places, stages, surroundings, undo
 from cni.meta.container import Container
 from cni.meta.inherited import Inheritance
 from cni.meta.places import Places
 from cni.plugin import chain, ledger, observed
-from cni.plugin.chain import Host
 from cni.plugin.ledger import DamagedRecord, Ledger, Record
 from cni.plugin.rollback import Rollback, Teardown
 from cni.spec.errors import CheckFailed, CNIError, DeleteIncomplete, InvalidConfiguration, TryAgainLater
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IN_CLUSTER = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
-
 
 def add(request: Request) -> Result:
     """Attach the pod to every network it asks for; a failure leaves nothing behind.
@@ -46,18 +41,31 @@ def add(request: Request) -> Result:
     from cni.meta import config, events, readiness
 
     conf = config.parse(request)
-    source = _source(conf, request)
+    source = surroundings.source(conf, request)
     who = identity.parse(request.args)
     readiness.wait(conf)
     with observed.phase("look up pod"):
         pod = _get_pod(source, who)
     try:
-        record = _attach_all(conf, request, who, pod, source)
+        record = _attach_all_that_fits(conf, request, who, pod, source)
     except CNIError as error:
         events.failed(source, pod, error)
         raise
     events.added(source, pod, record)
     return _cluster_result(record)
+
+
+def _attach_all_that_fits(conf: MetaConf, request: Request, who: Identity, pod: Pod | None, source: Source) -> Record:
+    """Attach; where addresses are wanting, once more after those of the dead were given back."""
+    try:
+        return _attach_all(conf, request, who, pod, source)
+    except TryAgainLater as error:
+        from cni.meta import reclaim
+
+        if error.id != "PLX-IPAM-FULL" or not reclaim.make_room(conf, request):
+            raise
+        log.warning("attached again after addresses of the dead were given back: %s", error)
+        return _attach_all(conf, request, who, pod, source)
 
 
 def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None, source: Source) -> Record:
@@ -66,12 +74,15 @@ def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None
 
     with observed.phase("look up networks"):
         planned = plan(conf, request, who, pod, source)
-    container = _new_container(conf, request, who, planned)
+    records = Ledger(conf.ledger_directory)
+    container = _new_container(conf, request, who, planned, records)
     container.validate()
     _refuse_taken_names(request.netns, container.record)
     with Rollback() as rollback:
         container.remember()
         rollback.on_failure(container.abandon)
+        with records.unfinished.held(request.container_id, request.ifname):
+            pass  # whoever is cleaning up after an earlier container of this name is done, or now knows of ours
         for stage in container.stages:
             _attach_stage(stage, container, planned, rollback)
         container.remember()
@@ -130,7 +141,7 @@ def _delete_known(request: Request, conf: MetaConf | Places, records: Ledger, ow
     if record is not None:
         teardown = Teardown()
         with teardown.step():
-            _undo(replace(record, netns=_sandbox(record, request.netns)), records, conf, request)
+            undo.undo(record, records, conf, request, told=request.netns)
         with teardown.step():
             if own is None:
                 inheritance.forget(request.container_id)
@@ -149,12 +160,12 @@ def check(request: Request) -> None:
             f'no record in "{records.directory}": it was not added by us, or is deleted already',
             id="PLX-LEDGER-MISSING",
         )
-    Container(record, records, _host(conf, request, record.path)).check()
+    Container(record, records, surroundings.host(conf, request, record.path)).check()
 
 
 def gc(request: Request) -> None:
     """Detach every container that is not among the valid attachments, then have the delegates collect theirs."""
-    from cni.meta import config, garbage, readiness
+    from cni.meta import config, garbage, readiness, reclaim
     from cni.meta.networks import Networks
 
     conf = config.parse(request)
@@ -162,12 +173,13 @@ def gc(request: Request) -> None:
     records = Ledger(conf.ledger_directory)
     valid = set(request.valid_attachments())
     garbage.collect(
-        every_pods=Networks(conf, _source(conf, request)).configured(),
+        every_pods=Networks(conf, surroundings.source(conf, request)).configured(),
         known=[*records.records(), *_inheritance(conf).records(valid)],
         valid=valid,
-        host=_host(conf, request),
-        undo=lambda record: _undo(replace(record, netns=_sandbox(record, "")), records, conf, request),
+        host=surroundings.host(conf, request),
+        undo=lambda record: undo.undo(record, records, conf, request),
     )
+    reclaim.finish_all(conf, request)
 
 
 def status(request: Request) -> None:
@@ -177,42 +189,10 @@ def status(request: Request) -> None:
 
     conf = config.parse(request)
     readiness.wait_for_status(conf)
-    source = _source(conf, request)
+    source = surroundings.source(conf, request)
     source.check_ready()
     for network in Networks(conf, source).configured():
-        chain.status(network.conf, _host(conf, request))
-
-
-def _undo(record: Record, records: Ledger, conf: MetaConf | Places, request: Request) -> None:
-    """Take back everything that an ADD made. Raises one CNIError naming each failure."""
-    teardown = Teardown()
-    with teardown.step():
-        if record.pod:
-            _source(conf, request).withdraw(record.pod_namespace, record.pod_name, lambda: _status(record))
-    with teardown.step():
-        Container(record, records, _host(conf, request, record.path), parallel=conf.parallel).detach_all()
-    teardown.finish(f'could not delete container "{record.container_id}"')
-
-
-def _status(record: Record) -> str:
-    """What we said of the pod; nothing that anybody said, where that cannot be told any more."""
-    from cni.meta import network_status
-
-    with contextlib.suppress(CNIError):
-        return network_status.build(record)
-    return ""
-
-
-def _source(conf: MetaConf | Places, request: Request) -> Source:
-    """The API where the configuration names it, or where we run in a cluster's own pod; else the manifests."""
-    in_cluster = all(request.environ.get(name) for name in IN_CLUSTER) and not conf.has_manifests
-    if not conf.kubeconfig and not in_cluster:
-        from cni.kube.manifests import Manifests
-
-        return Manifests(conf.manifests, conf.status_directory)
-    from cni.kube import watched
-
-    return watched.of_this_process.source(conf.kubeconfig, conf.api_timeout)
+        chain.status(network.conf, surroundings.host(conf, request))
 
 
 def _get_pod(source: Source, who: Identity) -> Pod | None:
@@ -229,18 +209,20 @@ def _get_pod(source: Source, who: Identity) -> Pod | None:
     return pod
 
 
-def _new_container(conf: MetaConf, request: Request, who: Identity, planned: list[Planned]) -> Container:
+def _new_container(
+    conf: MetaConf, request: Request, who: Identity, planned: list[Planned], records: Ledger
+) -> Container:
     """What is about to be attached, unless this container is attached already. Raises InvalidConfiguration."""
+    from cni.linux import living
     from cni.meta import default_route
 
-    records = Ledger(conf.ledger_directory)
     if records.find(request.container_id, request.ifname) is not None:
         raise InvalidConfiguration(
             f'could not add container "{request.container_id}": its "{request.ifname}" is attached already',
             "a DEL must come first",
             id="PLX-ADDED-TWICE",
         )
-    host = _host(conf, request)
+    host = surroundings.host(conf, request)
     record = Record(
         container_id=request.container_id,
         ifname=request.ifname,
@@ -250,17 +232,13 @@ def _new_container(conf: MetaConf, request: Request, who: Identity, planned: lis
         pod_uid=who.uid,
         boot_id=ledger.boot_id(),
         netns_inode=netns.find_inode(request.netns),
+        pid_namespace=living.pid_namespace(),
         path=host.path,
         entries=tuple(wanted.entry for wanted in planned),
     )
     # With a default route of the pod's choice, the one that a plugin made must go before the next makes its own.
     asks_route = any(default_route.is_asked(wanted) for wanted in planned)
     return Container(record, records, host, parallel=conf.parallel and not asks_route)
-
-
-def _host(conf: MetaConf | Places, request: Request, recorded_path: tuple[str, ...] = ()) -> Host:
-    path = dict.fromkeys((conf.bin_dir, *request.path, *recorded_path))
-    return Host(path=tuple(path), environ=request.environ, external=frozenset(conf.external))
 
 
 def _refuse_taken_names(sandbox: str, record: Record) -> None:
@@ -273,13 +251,6 @@ def _refuse_taken_names(sandbox: str, record: Record) -> None:
                 f'the sandbox "{sandbox}" has an interface of that name already',
                 id="PLX-IFNAME-TAKEN",
             )
-
-
-def _sandbox(record: Record, told: str) -> str:
-    """The namespace to clean: the one DEL names, else the recorded one if it still is the same."""
-    if told or not record.netns_inode or netns.find_inode(record.netns) != record.netns_inode:
-        return told
-    return record.netns
 
 
 def _cluster_result(record: Record) -> Result:
@@ -315,7 +286,7 @@ def _planned_record(request: Request, who: Identity) -> tuple[Record, str]:
     from cni.meta.plan import plan
 
     conf = config.parse(request)
-    source = _source(conf, request)
+    source = surroundings.source(conf, request)
     unknown = ""
     try:
         planned = plan(conf, request, who, _get_pod(source, who), source)
@@ -338,9 +309,9 @@ def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) ->
     conf = config.parse(request)
     who = identity.parse(request.args)
     record, unknown = _planned_record(request, who)
-    Container(record, records, _host(conf, request), parallel=conf.parallel).detach_all()
+    Container(record, records, surroundings.host(conf, request), parallel=conf.parallel).detach_all()
     if who.is_pod and who.full_name not in {other.pod for other in records.records()}:
-        _source(conf, request).withdraw(who.namespace, who.name)
+        surroundings.source(conf, request).withdraw(who.namespace, who.name)
     if unknown:
         raise DeleteIncomplete(
             f'could not tell all networks of container "{request.container_id}"',

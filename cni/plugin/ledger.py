@@ -118,6 +118,9 @@ class Record:
     netns_inode: int = 0
     """Identity of the sandbox's namespace while it lives; 0 when it could not be told."""
 
+    pid_namespace: int = 0
+    """From which PID namespace it was attached; 0 for the machine's own. From another, not all processes are seen."""
+
     path: tuple[str, ...] = ()
     """Where plugins were found."""
 
@@ -156,6 +159,8 @@ class Ledger:
         if first:
             files.ensure_directory(self.directory)
         data = {"format": FORMAT} | vars(record) | {"entries": [_encoded(entry) for entry in record.entries]}
+        if not record.pid_namespace:
+            del data["pid_namespace"]  # older versions do not know it
         # ASCII: a path that is not UTF-8 comes back as it was
         files.replace(self._path(record.container_id, record.ifname), json.dumps(data).encode(), lasting=first)
 

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"
 class Node:
     """A machine in namespaces of its own, with one sandbox, `vm`, and plexus as every pod's network."""
 
+    namespaces: tuple[str, ...] = ("--net", "--mount")
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.leases = directory / "leases"
@@ -32,7 +34,7 @@ class Node:
         for name in ("net.d", "manifests", "bin"):
             (directory / name).mkdir()
         self.machine = subprocess.Popen(
-            ["unshare", "--net", "--mount", "sh", "-c", READY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            ["unshare", *self.namespaces, "sh", "-c", READY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self.machine.stdout is not None
         assert self.machine.stdout.readline() == "ready\n"
@@ -43,9 +45,13 @@ class Node:
     def close(self) -> None:
         self.machine.communicate()
 
+    @property
+    def more_to_enter(self) -> tuple[str, ...]:
+        return ()
+
     def run(self, *argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["nsenter", f"--target={self.machine.pid}", "--net", "--mount", *argv],
+            ["nsenter", f"--target={self.machine.pid}", "--net", "--mount", *self.more_to_enter, *argv],
             env={"PATH": os.environ["PATH"], **environ},
             capture_output=True,
             text=True,

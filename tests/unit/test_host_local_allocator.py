@@ -59,7 +59,7 @@ def test_a_full_set_is_told_with_how_full_where_and_what_to_do():
     assert error.msg == ("failed to allocate for range 0: no IP addresses available in range set: 10.0.0.1-10.0.0.2")
     assert error.details == (
         '1 of 1 addresses are in use in "/somewhere"; delete what no longer needs one, widen the range,'
-        " or run GC if containers have gone without a DEL [PLX-IPAM-FULL]"
+        " or run `plexus gc` if containers have gone without a DEL [PLX-IPAM-FULL]"
     )
 
 

@@ -1,0 +1,77 @@
+"""Who is dead, by proof; everybody else is alive (docs/adr/0019-who-is-alive.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Iterator
+
+from cni.linux import disk, living
+from cni.linux.links import Links
+from cni.plugin import ledger
+from cni.plugin.ledger import Record
+from cni.spec import netconf
+from cni.spec.errors import CNIError
+
+log = logging.getLogger(__name__)
+
+
+class World:
+    """What this machine shows of itself, each thing looked at once, when it is asked for."""
+
+    def __init__(self, ledger_directory: str) -> None:
+        self.ledger_directory = ledger_directory
+
+    def death_of(self, record: Record) -> str:
+        """What proves that the container is dead; "" while it may live."""
+        if record.boot_id and self.boot_id and record.boot_id != self.boot_id:
+            return "it lived in an earlier boot" if self.has_own_ledger else ""
+        if not record.netns_inode or record.pid_namespace != self.pid_namespace or self.namespaces is None:
+            return ""
+        if record.netns_inode in self.namespaces or self._has_link(record):
+            return ""
+        return "its network namespace is gone"
+
+    @functools.cached_property
+    def boot_id(self) -> str:
+        """The running boot's identity."""
+        return ledger.boot_id()
+
+    @functools.cached_property
+    def pid_namespace(self) -> int:
+        """Whose processes we see."""
+        return living.pid_namespace()
+
+    @functools.cached_property
+    def has_own_ledger(self) -> bool:
+        """Whether all boots of the ledger are this machine's."""
+        return disk.has_one_user(self.ledger_directory)
+
+    @functools.cached_property
+    def namespaces(self) -> frozenset[int] | None:
+        """The network namespaces that live; None where that cannot be told."""
+        try:
+            return living.network_namespaces()
+        except CNIError as error:
+            log.warning("nobody of this boot is taken for dead: %s", error)
+            return None
+
+    @functools.cached_property
+    def marks(self) -> frozenset[str] | None:
+        """The marks of our interfaces on the host; None where they cannot be read."""
+        with contextlib.suppress(CNIError), Links() as links:
+            return frozenset(link.alias for link in links.every("veth"))
+        return None
+
+    def _has_link(self, record: Record) -> bool:
+        """Whether an interface of the container's is here still, or may be: it lasts as long as its peer."""
+        return self.marks is None or not self.marks.isdisjoint(_marks(record))
+
+
+def _marks(record: Record) -> Iterator[str]:
+    from delegates import host_veth
+
+    for entry in record.entries:
+        with contextlib.suppress(CNIError):
+            yield host_veth.alias_of(netconf.parse(entry.conf).name, record.container_id, entry.ifname)

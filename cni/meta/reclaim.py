@@ -1,0 +1,162 @@
+"""Clean up after the dead: what no DEL came for, and what DEL could not finish.
+
+Each is marked, and removed when it is found dead again after a while, and once more in the moment of its removal, when
+nobody else is at work on its record. So whoever is only just beginning, or moving, is never taken for dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cni.meta import places, undo, unfinished
+from cni.meta.alive import World
+from cni.meta.places import Places
+from cni.plugin.ledger import Ledger, Record
+from cni.spec.errors import CNIError
+from cni.spec.request import Request
+
+if TYPE_CHECKING:
+    from cni.meta.config import MetaConf
+
+log = logging.getLogger(__name__)
+
+CONTAINER, UNFINISHED = "container", "unfinished"
+GRACE = 1.0
+"""Seconds between two looks where an ADD waits for them."""
+FEW = 32
+"""Containers that an ADD cleans up after."""
+MOST = 1000
+"""Containers that are cleaned up after at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What can go, and why; the fields are named as in the JSON."""
+
+    what: str
+    container: str
+    ifname: str
+    pod: str
+    networks: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a finding."""
+
+    finding: Finding
+    removed: bool
+    failure: str = ""
+    """Why not; "" where it was not to be removed any more."""
+
+
+class Reclaimer:
+    """Finds and removes what the meta plugin of one configuration left."""
+
+    def __init__(self, conf: MetaConf | Places, request: Request, *, finish: bool = True) -> None:
+        self.conf = conf
+        self.request = request
+        self.finish = finish
+        """Whether what DEL could not finish is tried again."""
+
+        self.records = Ledger(conf.ledger_directory)
+
+    @classmethod
+    def of(cls, request: Request) -> Reclaimer:
+        """Read what DEL reads of the configuration, too. Raises InvalidConfiguration."""
+        return cls(places.parse(request), request)
+
+    def look(self) -> list[Finding]:
+        """All that can go, now."""
+        world = self._world()
+        return [*self._dead(world), *(self.unfinished() if self.finish else ())]
+
+    def remove(self, finding: Finding) -> Outcome:
+        """Remove it, if it still can go, and nobody else is at work on it."""
+        try:
+            removed = (self._finish if finding.what == UNFINISHED else self._undo)(finding)
+        except CNIError as error:
+            log.warning('could not clean up after container "%s": %s', finding.container, error)
+            return Outcome(finding=finding, removed=False, failure=str(error))
+        return Outcome(finding=finding, removed=removed)
+
+    def _world(self) -> World:
+        return World(self.records.directory)
+
+    def _dead(self, world: World) -> Iterator[Finding]:
+        for record in self.records.records():
+            why = world.death_of(record)
+            if why:
+                yield _finding(CONTAINER, record, why)
+
+    def unfinished(self) -> Iterator[Finding]:
+        """What DEL could not finish, and nobody has attached anew."""
+        for record in unfinished.every(self.records):
+            reasons = [entry.failure.reason for entry in record.entries if entry.failure]
+            yield _finding(UNFINISHED, record, " / ".join(reasons))
+
+    def _undo(self, finding: Finding) -> bool:
+        with self.records.claimed(finding.container, finding.ifname) as mine:
+            record = self.records.find(finding.container, finding.ifname) if mine else None
+            if record is None or not self._world().death_of(record):
+                return False
+            undo.undo(record, self.records, self.conf, self.request)
+            return True
+
+    def _finish(self, finding: Finding) -> bool:
+        left = self.records.unfinished
+        with left.claimed(finding.container, finding.ifname) as mine:
+            record = left.find(finding.container, finding.ifname) if mine else None
+            if record is None or self.records.has(finding.container, finding.ifname):
+                return False
+            undo.finish(record, self.records, self.conf, self.request)
+            return True
+
+
+def find(reclaimer: Reclaimer, grace: float, wait: Callable[[float], object] = time.sleep) -> list[Finding]:
+    """What is found twice, with the grace between."""
+    marked = {_identity(finding) for finding in reclaimer.look()}
+    if not marked:
+        return []
+    wait(grace)
+    return [finding for finding in reclaimer.look() if _identity(finding) in marked]
+
+
+def collect(
+    reclaimer: Reclaimer, grace: float, wait: Callable[[float], object] = time.sleep, *, most: int = MOST
+) -> list[Outcome]:
+    """Remove what is found."""
+    return [reclaimer.remove(finding) for finding in find(reclaimer, grace, wait)[:most]]
+
+
+def make_room(conf: MetaConf | Places, request: Request) -> bool:
+    """Clean up after some of the dead, because an ADD has found no address; whether there were any."""
+    outcomes = collect(Reclaimer(conf, request, finish=False), GRACE, most=FEW)
+    return any(outcome.removed for outcome in outcomes)
+
+
+def finish_all(conf: MetaConf | Places, request: Request) -> None:
+    """Try again what DEL could not finish; what fails stays, and is only logged."""
+    reclaimer = Reclaimer(conf, request)
+    for finding in list(reclaimer.unfinished()):
+        reclaimer.remove(finding)
+
+
+def _identity(finding: Finding) -> tuple[str, str, str]:
+    return finding.what, finding.container, finding.ifname
+
+
+def _finding(what: str, record: Record, why: str) -> Finding:
+    return Finding(
+        what=what,
+        container=record.container_id,
+        ifname=record.ifname,
+        pod=record.pod,
+        networks=tuple(entry.network for entry in record.entries),
+        why=why,
+    )

@@ -1,0 +1,57 @@
+"""Take back what an ADD made, by its record."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cni.linux import netns
+from cni.meta import surroundings
+from cni.meta.container import Container
+from cni.plugin.ledger import Ledger, Record
+from cni.plugin.rollback import Teardown
+from cni.spec.errors import CNIError
+from cni.spec.request import Request
+
+if TYPE_CHECKING:
+    from cni.meta.config import MetaConf
+    from cni.meta.places import Places
+
+
+def undo(record: Record, records: Ledger, conf: MetaConf | Places, request: Request, *, told: str = "") -> None:
+    """Take back everything that an ADD made, in the namespace that we are `told`, if any.
+
+    Raises one CNIError naming each failure.
+    """
+    record = replace(record, netns=_sandbox(record, told))
+    teardown = Teardown()
+    with teardown.step():
+        if record.pod:
+            surroundings.source(conf, request).withdraw(record.pod_namespace, record.pod_name, lambda: _status(record))
+    with teardown.step():
+        Container(record, records, surroundings.host(conf, request, record.path), parallel=conf.parallel).detach_all()
+    teardown.finish(f'could not delete container "{record.container_id}"')
+
+
+def finish(record: Record, records: Ledger, conf: MetaConf | Places, request: Request) -> None:
+    """Try again what is left of a record among the unfinished. Raises one CNIError naming each failure."""
+    record = replace(record, netns=_sandbox(record, ""))
+    host = surroundings.host(conf, request, record.path)
+    Container(record, records.unfinished, host, parallel=conf.parallel).detach_all(leave=False)
+
+
+def _status(record: Record) -> str:
+    """What we said of the pod; nothing that anybody said, where that cannot be told any more."""
+    from cni.meta import network_status
+
+    with contextlib.suppress(CNIError):
+        return network_status.build(record)
+    return ""
+
+
+def _sandbox(record: Record, told: str) -> str:
+    """The namespace to clean: the one DEL names, else the recorded one if it still is the same."""
+    if told or not record.netns_inode or netns.find_inode(record.netns) != record.netns_inode:
+        return told
+    return record.netns
