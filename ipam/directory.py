@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import logging
 import os
@@ -10,7 +11,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 import filelock
 
@@ -36,9 +36,44 @@ LONGEST = 65536
 PROBES = 256
 """Addresses that are looked at one by one before all are listed: together they take as long as listing thousands."""
 
-_turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
-"""Of the threads of this process, by the path of the lock."""
-_turns_change = threading.Lock()
+
+class Lock:
+    """Keeps out other processes, by filelock, and before that other threads of this one: they are woken in turn."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._threads = threading.Lock()
+        # A soft lock, which is what a file system without flock(2) would get, does not stop the reference plugin.
+        self._processes = filelock.FileLock(path, mode=0o750, fallback_to_soft=False, thread_local=False)
+
+    def acquire(self) -> None:
+        """Have it. Raises TryAgainLater, IOFailure."""
+        if not self._threads.acquire(timeout=LOCK_TIMEOUT):
+            raise _locked(self.path)
+        try:
+            files.change(f'lock "{self.path}"', self._keep_out)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def release(self) -> None:
+        """Let the next have it."""
+        try:
+            self._processes.release()
+        finally:
+            self._threads.release()
+
+    def _keep_out(self) -> None:
+        try:
+            self._processes.acquire(LOCK_TIMEOUT, POLL)
+        except filelock.Timeout as error:
+            raise _locked(self.path) from error
+
+
+@functools.lru_cache(maxsize=128)
+def _lock(path: str) -> Lock:
+    """The lock of the path, as long as few are asked for besides."""
+    return Lock(path)
 
 
 class DirectoryStore:
@@ -71,16 +106,13 @@ class DirectoryStore:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         files.ensure_directory(self.location, 0o755)
-        path = self._path(LOCK)
-        # A soft lock, which is what a file system without flock(2) would get, does not stop the reference plugin.
-        lock = filelock.FileLock(path, mode=0o750, timeout=LOCK_TIMEOUT, poll_interval=POLL, fallback_to_soft=False)
-        with _turn(path):
-            files.change(f'lock "{path}"', _acquire, lock)
-            try:
-                with self._index.opened():
-                    yield
-            finally:
-                lock.release()
+        lock = _lock(self._path(LOCK))
+        lock.acquire()
+        try:
+            with self._index.opened():
+                yield
+        finally:
+            lock.release()
 
     def dead(self) -> list[tuple[IPAddress, Owner]]:
         """The leases that the next use will give back, and whose they were. Raises TryAgainLater, IOFailure."""
@@ -204,26 +236,6 @@ class DirectoryStore:
 
     def _path(self, name: str) -> str:
         return os.path.join(self.location, name)
-
-
-@contextlib.contextmanager
-def _turn(path: str) -> Iterator[None]:
-    """Be the only thread of this process that asks for the lock at `path`: others are woken, and need not ask again."""
-    with _turns_change:
-        turn = _turns.setdefault(path, threading.Lock())
-    if not turn.acquire(timeout=LOCK_TIMEOUT):
-        raise _locked(path)
-    try:
-        yield
-    finally:
-        turn.release()
-
-
-def _acquire(lock: filelock.BaseFileLock) -> None:
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise _locked(lock.lock_file) from error
 
 
 def _locked(path: str) -> TryAgainLater:

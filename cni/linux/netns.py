@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import contextvars
 import ctypes
@@ -9,7 +10,6 @@ import errno
 import fcntl
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -112,6 +112,8 @@ def enter(descriptor: int, work: Callable[[], T]) -> T:
     """
     outcome: list[T] = []
     failure: list[BaseException] = []
+    ended = _thread.allocate_lock()
+    ended.acquire()
 
     def enter_and_work() -> None:
         try:
@@ -119,11 +121,13 @@ def enter(descriptor: int, work: Callable[[], T]) -> T:
             outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, below
             failure.append(error)
+        finally:
+            ended.release()
 
     context = contextvars.copy_context()  # the call that is being served stays the same
-    thread = threading.Thread(target=context.run, args=(enter_and_work,), name="netns")
-    thread.start()
-    thread.join()
+    # A threading.Thread besides is waited for twice, for its beginning too.
+    _thread.start_new_thread(context.run, (enter_and_work,))
+    ended.acquire()
     if failure:
         raise failure[0]
     return outcome[0]
