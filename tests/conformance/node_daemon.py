@@ -40,6 +40,10 @@ for line in sys.stdin:
 """
 
 
+STOPPED = {"T", "t"}
+"""States of a thread in /proc."""
+
+
 def until(condition: Callable[[], object]) -> None:
     """Wait for what must come."""
     end = time.monotonic() + PATIENCE
@@ -85,6 +89,13 @@ class Daemon:
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+        if number == signal.SIGSTOP:  # which each thread obeys when it is its turn to run
+            until(lambda: set(self._states()) <= STOPPED)
+
+    def _states(self) -> Iterator[str]:
+        for path in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):
+                yield path.read_text().rpartition(") ")[2][0]
 
     def kill(self) -> None:
         """Have it die in the middle of whatever it does."""
