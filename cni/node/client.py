@@ -81,7 +81,10 @@ class Client:
 
     def receive(self) -> Errand:
         """Read the request. Raises Declined, Withdrawn, OSError."""
-        received, descriptors, _, _ = socket.recv_fds(self.connection, PART, 1)
+        try:
+            received, descriptors, _, _ = socket.recv_fds(self.connection, PART, 1)
+        except ConnectionResetError as error:
+            raise Withdrawn from error  # it has not even read that we live
         self.token = descriptors[0] if descriptors else -1  # ours to close, whoever it is from
         if not received:
             raise Withdrawn

@@ -105,10 +105,9 @@ class Agent:
         found = re.findall(rf'^plexus_requests_total{{command="{verb}",outcome="ok",.*}} (\S+)$', text, re.MULTILINE)
         return int(sum(map(float, found)))
 
-    def daemon(self) -> int:
-        """The daemon's process on the node, as the node numbers it; 0 where there is none."""
-        found = self.cluster.host.call("pgrep", "--full", "/bin/plexus daemon").stdout.split()
-        return int(found[0]) if found else 0
+    def daemons(self) -> list[str]:
+        """The daemon's process on the node, as the node numbers it; none where there is no daemon."""
+        return self.cluster.host.call("pgrep", "--full", "/bin/plexus daemon").stdout.split()
 
     def wait(self) -> None:
         """Wait until plexus is every pod's plugin."""

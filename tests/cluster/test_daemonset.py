@@ -118,25 +118,30 @@ def accelerated(deployed: Agent) -> Agent:
 def test_pods_are_served_by_the_daemon_of_its_component(accelerated: Agent):
     cluster, before = accelerated.cluster, accelerated.served("ADD")
     traces = Traces.of(cluster)
-    cluster.apply(network("net-1", bridge(1)), pod("quick", "net-1"))
-    cluster.wait_for_pod("quick")
+    cluster.apply(network("net-1", bridge(1)))
 
-    assert accelerated.served("ADD") > before
-    assert [status["name"] for status in cluster.statuses("quick")] == ["pod-network", "default/net-1"]
-    cluster.delete("pod", "quick")
+    def is_served() -> bool:
+        """Whether a pod is, since on a busy machine launchers may not wait for the daemon."""
+        cluster.apply(pod("quick", "net-1"))
+        cluster.wait_for_pod("quick")
+        assert [status["name"] for status in cluster.statuses("quick")] == ["pod-network", "default/net-1"]
+        cluster.delete("pod", "quick")
+        return accelerated.served("ADD") > before and accelerated.served("DEL") > 0
+
+    assert eventually(is_served)
+
     eventually(lambda: Traces.of(cluster) == traces)
-    assert accelerated.served("DEL") > 0
     clear(cluster)
 
 
 def test_no_pod_is_lost_or_attached_twice_when_the_daemon_is_killed_while_pods_come(accelerated: Agent):
     cluster = accelerated.cluster
-    traces, before = Traces.of(cluster), accelerated.served("ADD")
+    traces = Traces.of(cluster)
     names = [f"crowd-{number}" for number in range(CROWD)]
     cluster.apply(network("net-1", bridge(1)), *(pod(name, "net-1") for name in names))
-    eventually(lambda: accelerated.served("ADD") > before)
+    eventually(lambda: cluster.host.files("/var/lib/cni/plexus/containers"))  # the first ADD has begun
 
-    cluster.host.run("kill", "-KILL", str(accelerated.daemon()))
+    cluster.host.run("kill", "-KILL", *accelerated.daemons())
 
     for name in names:
         cluster.wait_for_pod(name)
@@ -157,7 +162,7 @@ def test_pods_work_come_and_go_when_the_daemon_is_removed(accelerated: Agent):
     address = cluster.statuses("old")[1]["ips"][0]
 
     cluster.delete(*DAEMONS)
-    eventually(lambda: not accelerated.daemon())
+    eventually(lambda: not accelerated.daemons())
 
     assert cluster.host.files("/run/plexus") == []
     assert cluster.host.pings(address)

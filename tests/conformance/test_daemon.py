@@ -20,6 +20,8 @@ from comparison import columns
 from node_daemon import Daemon, until
 from plugin_call import Answer, environment
 
+from cni.node import keeper
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the daemon serves root")
 
 
@@ -150,6 +152,12 @@ def test_a_launcher_of_another_version_works_alone(daemon, conf, tmp_path):
     assert done.returncode == 0
     assert leases(conf) == ["10.1.0.2"]
     assert "its code is" in daemon.said()
+
+
+def test_whoever_only_asks_whether_the_daemon_lives_is_no_launcher(daemon):
+    assert all(keeper.answers(str(daemon.socket)) for _ in range(20))
+    until(lambda: connections(daemon) == 0)
+    assert "left a launcher to itself" not in daemon.said()
 
 
 @pytest.mark.parametrize("seed", range(3))
