@@ -6,7 +6,7 @@ import errno
 import hashlib
 from collections.abc import Iterable
 
-from cni.linux import addresses, netns, sysctl, vlan
+from cni.linux import addresses, netns, routes, sysctl, vlan
 from cni.linux.device import Device
 from cni.linux.link import NO_MAC, Link
 from cni.linux.links import Links
@@ -129,6 +129,7 @@ def _settle(host: Links, link: Device, wanted: IPInterface, conf: BridgeConf) ->
     """Wait until the address can be used: a sandbox's first packet goes to it."""
     if conf.enabledad and wanted.version == 6:
         addresses.settle(host, link)
+    routes.await_local(host, link, wanted.ip)
 
 
 def _overlap(one: IPInterface, other: IPInterface) -> bool:

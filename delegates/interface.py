@@ -69,6 +69,9 @@ def configure(plan: Plan) -> Device:
             links.set_up(link)
         if plan.detect_duplicates and plan.has_ipv6:
             addresses.settle(links, link)
+        if plan.up:
+            for address in plan.addresses:
+                routes.await_local(links, link, address.ip)
         for route in plan.routes:
             routes.add(links, link, route)
         return link

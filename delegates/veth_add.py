@@ -32,6 +32,7 @@ def add(request: Request) -> Result:
 
         outside = _link(request, conf, host, sandbox, mac, rollback)
         inside = _configure(request, sandbox, leases, rollback)
+        host.await_up(outside)
         _route(host, outside, leases)
         if conf.ip_masq:
             # Before the call: with iptables each family is a change of its own.
@@ -94,6 +95,7 @@ def _route(host: Links, outside: Device, leases: Result) -> None:
     """Make the host's end the gateway, and the way to the sandbox's addresses."""
     for address in dict.fromkeys(addressing.single(_gateway(ip)) for ip in leases.ips):
         addresses.add(host, outside, address, detect_duplicates=False)
+        routes.await_local(host, outside, address.ip)
     for ip in leases.ips:
         towards = routes.Route(dst=addressing.single(ip.address.ip).network, scope=routes.HOST_SCOPE)
         routes.add(host, outside, towards)

@@ -234,18 +234,26 @@ class Links:
 
     def wait_up(self, port: Device) -> Link:
         """Wait until a bridge's port carries traffic, some 2.5 seconds at most."""
-        state = ""
+        found = self.await_up(port)
+        if found.operstate != "UP":
+            raise KernelFailure(
+                f"bridge port in error state: {found.operstate}",
+                f'port "{port.name}" carries no traffic: is its bridge up?',
+                id="PLX-PORT-STATE",
+            )
+        return found
+
+    def await_up(self, wanted: Device) -> Link:
+        """The link as soon as it carries traffic, or as it is after some 2.5 seconds.
+
+        The kernel opens it some time after both ends have been switched on: what is sent before is lost.
+        """
         for pause in POLLS:
             time.sleep(pause)
-            found = self.refresh(port)
+            found = self.refresh(wanted)
             if found.operstate == "UP":
-                return found
-            state = found.operstate
-        raise KernelFailure(
-            f"bridge port in error state: {state}",
-            f'port "{port.name}" carries no traffic: is its bridge up?',
-            id="PLX-PORT-STATE",
-        )
+                break
+        return found
 
     def _find(self, what: str, *named: tuple[str, Any], index: int = 0) -> Link | None:
         try:

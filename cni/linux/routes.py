@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,10 @@ LINK_SCOPE = 253
 HOST_SCOPE = 254
 NOWHERE_SCOPE = 255
 """To the kernel, of a route that is to be deleted: whichever."""
-UNICAST = 1
+UNICAST, LOCAL = 1, 2
 MAIN_TABLE = 254
+POLLS = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Seconds between looks whether the kernel has done what it does later."""
 EVERYWHERE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
 
@@ -69,6 +72,19 @@ def add(links: Links, link: Device, route: Route) -> None:
             raise
 
 
+def await_local(links: Links, link: Device, address: IPAddress) -> None:
+    """Wait until what is sent to our own IPv6 address arrives, a second at most.
+
+    The kernel makes the route, and joins the group at which neighbours ask for the address, some time after it has
+    taken the address; who asks before has no answer, and asks again a second later.
+    """
+    if address.version == 6:
+        for pause in POLLS:
+            time.sleep(pause)
+            if _is_local(links, link, address):
+                return
+
+
 def every(links: Links, family: int, link: Device | None = None) -> list[Route]:
     """The unicast routes of all tables, of one family (4 or 6), and by way of one link. Raises KernelFailure."""
     messages = links.dump(f"list the IPv{family} routes", GET, _message(family=FAMILIES[family]))
@@ -90,6 +106,16 @@ def set_default(ifname: str, family: int, gateways: Iterable[IPAddress]) -> None
                 _delete(links, link, route)
         for gateway in gateways:
             add(links, link, Route(dst=EVERYWHERE[family], gateway=gateway))
+
+
+def _is_local(links: Links, link: Device, address: IPAddress) -> bool:
+    sought = [("RTA_DST", str(address)), ("RTA_OIF", link.index)]
+    message = _message(*sought, family=FAMILIES[address.version], dst_len=address.max_prefixlen)
+    try:
+        found = kernel.ask(f"look up the way to {address}", links.netlink.ask, GET, message)
+    except KernelFailure:
+        return False  # there is none yet
+    return any(route["type"] == LOCAL for route in found)
 
 
 def _delete(links: Links, link: Device, route: Route) -> None:

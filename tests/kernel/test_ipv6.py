@@ -1,11 +1,14 @@
 """IPv6 and dual stack: addresses that can be used when ADD returns, duplicates that are found, ways out and back."""
 
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from machine import Namespace, Runtime
+
+from cni.linux import netns
 
 V4, V6 = "10.1.2.0/24", "fd00:1::/64"
 OUTSIDE = {V4: "203.0.113.2", V6: "2001:db8:113::2"}
@@ -58,6 +61,30 @@ def test_addresses_can_be_used_at_once_where_nobody_asks_for_duplicates(
     gateways = "cni0" if runtime.kind == "bridge" else runtime.port()
     assert unsettled(runtime.host, gateways) == []
     assert "1 received" in runtime.sandbox.run("ping", "-n", "-c1", "-W1", GATEWAYS[V6])
+
+
+def test_the_first_to_ask_for_the_gateway_is_answered(runtime: Runtime):
+    """The kernel makes an address reachable some time after it has taken it; a lost question is asked again later."""
+    conf, containers = conf_of(runtime, V6), 20
+
+    for _ in range(containers):
+        runtime.add(conf)
+        netns.run_inside(runtime.sandbox.path, lambda: send_and_hear(GATEWAYS[V6]))
+        runtime.delete(conf)
+        if runtime.kind == "bridge":
+            runtime.host.ip("link delete cni0")
+
+    assert solicitations(runtime.sandbox) == containers
+
+
+def send_and_hear(address: str) -> None:
+    """Have an answer to one packet, which is that nobody listens."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as connection:
+        connection.settimeout(30)
+        connection.connect((address, 9))
+        connection.send(b"")
+        with pytest.raises(ConnectionRefusedError):
+            connection.recv(1)
 
 
 @pytest.mark.parametrize("gateway", [True, False])
