@@ -31,8 +31,12 @@ GRACE = 0.5
 """Seconds it gets besides unless it is stopped: on a busy machine, waiting is quicker than to load all libraries."""
 SILENCE = 3.0
 """Seconds without a sign of life after which it is taken to hang; there are some four signs a second."""
-PATIENCE = 60.0
-"""Seconds to wait for our turn; runtimes wait two minutes and more."""
+PATIENCE = 100.0
+PATIENCE_TO_ADD = 200.0
+"""Seconds to wait for our turn: less than the kubelet waits, two minutes, and four for a new sandbox.
+
+A line that does not move the daemon itself sends away, much earlier; see `reception.HOPELESS`.
+"""
 
 ROOT = 0
 SO_SNDBUFFORCE = 32
@@ -43,6 +47,8 @@ ROOM = 100_000
 ALONE, HALF_DONE, LOST, OVERLOADED = "alone", "half done", "lost", "overloaded"
 """Why there is no answer: nobody has begun; a daemon died over it; one hangs over it; it was not begun in time."""
 
+DAMAGED = {"cniVersion": "1.1.0", "code": 999, "msg": "could not begin to serve the request"}
+REMEDY = "the installation is damaged: run its installer again (PLX-INSTALLATION)"
 ERRORS = {
     OVERLOADED: b'{"cniVersion":"1.1.0","code":11,"msg":"could not serve the request now","details":"the node daemon'
     b' has too much to do: the request waited too long, or too many wait already (PLX-DAEMON-BUSY)"}\n',
@@ -69,7 +75,13 @@ def main(name: str, socket: str = SOCKET) -> int:
     if name == "plexus" and len(sys.argv) > 1 and not verb:
         status: int = _load("cni.cli.command").main(sys.argv[1:], socket)
         return status
-    name = name.removeprefix("plexus-")
+    try:
+        return _serve(name.removeprefix("plexus-"), verb, socket)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the runtime must get an answer
+        return _give_up(error)
+
+
+def _serve(name: str, verb: bytes, socket: str) -> int:
     if verb not in VERBS:
         return _alone(name, None)
     try:
@@ -77,10 +89,19 @@ def main(name: str, socket: str = SOCKET) -> int:
     except OSError:
         return _alone(name, None)
     try:
-        answer = _ask(socket, name, stdin or b"")
+        answer = _ask(socket, name, stdin or b"", PATIENCE_TO_ADD if verb == b"ADD" else PATIENCE)
     except Unanswered as unanswered:
         return _go_on(name, verb, stdin, unanswered.why)
     return _finish(answer[0], *_streams(answer))
+
+
+def _give_up(error: Exception) -> "NoReturn":
+    """End with an error as the specification has it, where not even our own code could be loaded."""
+    sys.__excepthook__(type(error), error, error.__traceback__)
+    import json
+
+    details = f"{type(error).__name__}: {error}; {REMEDY}"
+    _finish(1, json.dumps(DAMAGED | {"details": details}).encode() + b"\n", b"")
 
 
 def _go_on(name: str, verb: bytes, stdin: bytes | None, why: str) -> int:
@@ -117,11 +138,11 @@ def request(name: str, environ: dict[bytes, bytes], stdin: bytes) -> bytes:
     return MAGIC + len(body).to_bytes(4, "big") + body
 
 
-def _ask(path: str, name: str, stdin: bytes) -> bytes:
+def _ask(path: str, name: str, stdin: bytes, patience: float) -> bytes:
     """The daemon's answer. Raises Unanswered."""
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    connection.settimeout(NOTICE)
     try:
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        connection.settimeout(NOTICE)
         connection.connect(path)
         if _peer(connection)[1] != ROOT:
             raise Unanswered(ALONE)
@@ -129,7 +150,7 @@ def _ask(path: str, name: str, stdin: bytes) -> bytes:
         _send(connection, request(name, posix.environ, stdin), token)
     except OSError as error:
         raise Unanswered(ALONE) from error
-    return _await(connection, token)
+    return _await(connection, token, patience)
 
 
 def _send(connection: _socket.socket, frame: bytes, token: Token) -> None:
@@ -142,9 +163,9 @@ def _send(connection: _socket.socket, frame: bytes, token: Token) -> None:
         raise Unanswered(ALONE)  # what is cut short nobody serves
 
 
-def _await(connection: _socket.socket, token: Token) -> bytes:
+def _await(connection: _socket.socket, token: Token, patience: float = PATIENCE) -> bytes:
     """Wait for the answer as long as the daemon lives. Raises Unanswered."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     received = b""
     silences: tuple[float, ...] = (NOTICE, GRACE, SILENCE)
     while not _is_complete(received):
@@ -229,7 +250,10 @@ def _read_all() -> bytes:
 
 def _write_all(descriptor: int, rest: bytes) -> None:
     while rest:
-        rest = rest[posix.write(descriptor, rest) :]
+        try:
+            rest = rest[posix.write(descriptor, rest) :]
+        except BlockingIOError:  # somebody else's descriptor is ours too, and does not want to wait
+            posix.set_blocking(descriptor, True)
 
 
 def _alone(name: str, stdin: bytes | None, *, half_done: bool = False) -> int:

@@ -22,8 +22,10 @@ SIGN_OF_LIFE = 0.25
 """Seconds between what launchers hear while they wait; see `launcher.SILENCE`."""
 DRAIN = 30.0
 """Seconds in which, when we are to end, those in line are still served."""
+HOPELESS = 60.0
+"""Seconds after which a line that has not moved is sent away: whoever comes now would not be served either."""
 STUCK = 120.0
-"""Seconds after which nobody has come out of a line that somebody stands in: no worker will be free any more."""
+"""Seconds after which nobody has come out of a line that somebody stood in: no worker will be free any more."""
 
 
 class Reception:
@@ -106,5 +108,15 @@ class Reception:
     def _show_life(self) -> None:
         self.waiting.reassure()
         self.waiting.sweep()
+        if self.waiting.is_stuck(HOPELESS) and not self.ending:
+            self._send_line_away()
         if self.watchdog and not self.waiting.is_stuck(STUCK):
             systemd.notify(self.environ, "WATCHDOG=1")
+
+    def _send_line_away(self) -> None:
+        refused = self.waiting.refuse_line()
+        if not refused:
+            return
+        logger.error("no slot has been free for %.0f seconds: told %d launchers to come later", HOPELESS, refused)
+        for _ in range(refused):
+            self.counter.refused()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 
 from cni.node.client import Client
@@ -23,7 +25,7 @@ class Waiting:
         self._clients: set[Client] = set()
         self._served: set[Client] = set()
         self._refused: deque[tuple[float, Client]] = deque()
-        self._taken_at = time.monotonic()
+        self._stands_since: float | None = None
 
     @property
     def length(self) -> int:
@@ -43,26 +45,29 @@ class Waiting:
     def admit(self, client: Client) -> bool:
         """Put a launcher in line, unless that is full; whether it was."""
         if self.length >= self.capacity:
-            client.refuse()
-            self._refused.append((time.monotonic(), client))  # closed at once, the kernel would lose what was said
+            self._refuse(client)
             return False
         client.reassure()
         with self._lock:
             self._clients.add(client)
-        self._line.put(client)
+            if self._stands_since is None:
+                self._stands_since = time.monotonic()
+            self._line.put(client)
         return True
 
     def next(self) -> Client | None:
         """The next in line, when there is one; None when there will not be any more."""
         client = self._line.get()
-        self._taken_at = time.monotonic()
+        with self._lock:
+            self._stands_since = time.monotonic() if self.length else None
         if client is not None:
             self._served.add(client)
         return client
 
     def is_stuck(self, seconds: float) -> bool:
-        """Whether somebody stands in line from which nobody has been taken for so long."""
-        return self.length > 0 and time.monotonic() - self._taken_at > seconds
+        """Whether nobody has been taken for so long from a line that somebody stood in."""
+        with self._lock:
+            return self._stands_since is not None and time.monotonic() - self._stands_since > seconds
 
     def answering(self, client: Client) -> None:
         """Leave a launcher its answer to read, and nothing else."""
@@ -91,12 +96,27 @@ class Waiting:
         for _ in range(workers):
             self._line.put(None)
 
+    def refuse_line(self) -> int:
+        """Tell everybody who is in line to come later; how many they were."""
+        refused = 0
+        for client in self._leave_line():
+            self.answering(client)
+            self._refuse(client)
+            refused += 1
+        return refused
+
     def dismiss_line(self) -> None:
         """Let everybody go who is in line: they work alone."""
-        while True:
-            try:
+        for client in self._leave_line():
+            self.dismiss(client)
+
+    def _refuse(self, client: Client) -> None:
+        client.refuse()
+        self._refused.append((time.monotonic(), client))  # closed at once, the kernel would lose what was said
+
+    def _leave_line(self) -> Iterator[Client]:
+        with contextlib.suppress(Empty):
+            while True:
                 client = self._line.get_nowait()
-            except Empty:
-                return
-            if client is not None:
-                self.dismiss(client)
+                if client is not None:
+                    yield client

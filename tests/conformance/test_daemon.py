@@ -21,6 +21,9 @@ from node_daemon import Daemon, until
 from plugin_call import Answer, environment
 
 from cni.node import keeper
+from cni.node.client import Client
+from cni.node.launcher import BUSY, WAIT
+from cni.node.waiting import Waiting
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the daemon serves root")
 
@@ -352,3 +355,28 @@ def test_a_killed_daemons_requests_are_all_finished_by_their_launchers(bin_dir, 
             daemon.kill()
         assert [done.result().rc for done in calls] == [0] * 12
     assert len(leases(conf)) == 12
+
+
+def test_a_line_that_does_not_move_is_told_to_come_later():
+    """As long as it does move nobody is sent away, however long they have waited."""
+    waiting = Waiting(10)
+    with contextlib.ExitStack() as stack:
+        launchers = [admitted(waiting, stack) for _ in range(3)]
+        assert waiting.is_stuck(-1)
+        assert waiting.next()
+        assert waiting.is_stuck(-1)
+        assert not waiting.is_stuck(3600)
+        assert waiting.refuse_line() == 2
+        waiting.reassure()
+        assert [launcher.recv(10) for launcher in launchers] == [WAIT + WAIT, WAIT + BUSY, WAIT + BUSY]
+        assert waiting.is_stuck(-1), "nobody has been taken since"
+        admitted(waiting, stack)
+        assert waiting.next()
+        assert not waiting.is_stuck(-1)
+
+
+def admitted(waiting: Waiting, stack: contextlib.ExitStack) -> socket.socket:
+    """A launcher's end of what it talks by, in line."""
+    ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+    assert waiting.admit(Client(theirs))
+    return ours

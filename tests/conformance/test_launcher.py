@@ -324,6 +324,35 @@ def test_a_result_that_cannot_be_printed_is_a_failure(bin_dir):
     assert process.returncode == 1
 
 
+def test_a_result_is_printed_whole_where_stdout_would_rather_not_wait(bin_dir):
+    result = json.dumps({"dns": {"search": ["x" * 250] * 4000}}).encode()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with daemon(bin_dir, both(begin, give(0, result, b""))), open(reader, "rb") as read:
+        process = subprocess.Popen(
+            [str(bin_dir / "bridge")], stdin=subprocess.PIPE, env=environment("ADD"), stdout=writer
+        )
+        os.close(writer)
+        with process:
+            process.stdin.close()
+            assert read.read() == result
+    assert process.returncode == 0
+
+
+def test_where_our_own_code_cannot_be_loaded_the_answer_is_an_error_all_the_same(bin_dir, conf, tmp_path):
+    damaged = tmp_path / "damaged"
+    (damaged / "cni/node").mkdir(parents=True)
+    for name in ("cni/__init__.py", "cni/node/__init__.py", "cni/node/launcher.py"):
+        (damaged / name).write_text((columns.ROOT / name).read_text())
+    path = bin_dir / "host-local"
+    path.write_text(path.read_text().replace(repr(str(columns.ROOT)), repr(str(damaged))))
+    answer = call(bin_dir, "ADD", conf)
+    assert (answer.rc, answer.result["code"]) == (1, 999)
+    assert "No module named 'cni.plugin'" in answer.result["details"]
+    assert "PLX-INSTALLATION" in answer.result["details"]
+    assert "Traceback" in answer.stderr
+
+
 def test_a_request_says_first_which_protocol_it_speaks(bin_dir, conf):
     with listening(bin_dir / "plexus.sock") as listener:
         process = subprocess.Popen(
