@@ -15,13 +15,16 @@ with_launchers: list[Path] = []
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
-def launchers(directory: Path, *, on_a_host: bool = True) -> Path:
-    """A directory of ours, below the one given; used on a host of its own, or on the machine itself."""
+def launchers(directory: Path, *, on_a_host: bool = True, before: str = "") -> Path:
+    """A directory of ours, below the one given; used on a host of its own, or on the machine itself.
+
+    They run `before` before all else.
+    """
     made = directory / "bin"
     made.mkdir()
     if on_a_host:
         with_launchers.append(made)
-    return columns.install(made, columns.DEPENDENT if DAEMON_WANTED and on_a_host else "")
+    return columns.install(made, columns.DEPENDENT if DAEMON_WANTED and on_a_host else before)
 
 
 def reference_plugins(version: str, *needed: str) -> Path:

@@ -35,7 +35,11 @@ for line in sys.stdin:
         print(pid, flush=True)
         os._exit(0)
     os.dup2(os.open("/dev/null", os.O_RDWR), 1)
-    daemon.run(daemon.Settings(socket=told["socket"]), {"NOTIFY_SOCKET": told["notify"]})
+    environ = {"NOTIFY_SOCKET": told["notify"]}
+    if told["listening"]:
+        os.dup2(told["listening"], 3)
+        environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+    daemon.run(daemon.Settings(socket=told["socket"]), environ)
     os._exit(0)
 """
 
@@ -158,6 +162,7 @@ class Nursery:
         self.heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.heard.bind(str(self.notify))
         self.heard.settimeout(PATIENCE)
+        self.listening: socket.socket | None = None
         self.process: subprocess.Popen[str] | None = None
 
     @contextlib.contextmanager
@@ -174,11 +179,19 @@ class Nursery:
         """Have a daemon listen at `path`, in all namespaces of the process `host`, for as long as that lives."""
         return self._begin(path, [f"/proc/{host}/ns/{name}" for name in ("pid_for_children", "net", "mnt")])
 
+    def listen(self, path: Path) -> None:
+        """Listen at `path` for all daemons that are put there from now on, as systemd does; before the first of all."""
+        self.listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listening.bind(str(path))
+        self.listening.listen(4096)
+
     def close(self) -> None:
         """End it; daemons that still run are not its own any more."""
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
+        if self.listening:
+            self.listening.close()
         self.heard.close()
         self.log.close()
 
@@ -190,10 +203,12 @@ class Nursery:
                 stdout=subprocess.PIPE,
                 stderr=self.log,
                 text=True,
+                pass_fds=[self.listening.fileno()] if self.listening else [],
             )
         assert self.process.stdin
         assert self.process.stdout
-        told = {"socket": str(path), "namespaces": namespaces, "notify": str(self.notify)}
+        listening = self.listening.fileno() if self.listening else 0
+        told = {"socket": str(path), "namespaces": namespaces, "notify": str(self.notify), "listening": listening}
         self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
         pid = int(self.process.stdout.readline())
