@@ -32,7 +32,7 @@ NOWHERE_SCOPE = 255
 """To the kernel, of a route that is to be deleted: whichever."""
 UNICAST, LOCAL = 1, 2
 MAIN_TABLE = 254
-POLLS = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+POLLS = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.7, 1.0)
 """Seconds between looks whether the kernel has done what it does later."""
 EVERYWHERE = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
@@ -73,7 +73,7 @@ def add(links: Links, link: Device, route: Route) -> None:
 
 
 def await_local(links: Links, link: Device, address: IPAddress) -> None:
-    """Wait until what is sent to our own IPv6 address arrives, a second at most.
+    """Wait until what is sent to our own IPv6 address arrives, some 2.5 seconds at most.
 
     The kernel makes the route, and joins the group at which neighbours ask for the address, some time after it has
     taken the address; who asks before has no answer, and asks again a second later.
