@@ -133,10 +133,8 @@ class Rule(Model):
         return ", ".join(map(_told, values)) or "none"
 
     def _vlan_problems(self, plugin: Document) -> Iterator[str]:
-        if self.vlans is None:
-            return
-        for vlan in _vlans_of(plugin):
-            if not isinstance(vlan, int) or not any(vlan in allowed for allowed in self.vlans):
+        if self.vlans is not None:
+            for vlan in sorted(_vlans_of(plugin).difference(*self.vlans), key=str):
                 yield "the untagged network" if vlan == 0 else f"VLAN {vlan}"
 
 
@@ -228,28 +226,25 @@ def _masters(plugin: Document) -> Iterator[str]:
     yield from named or ([""] if netconf.plugin_type(plugin) in ON_MASTERS else [])
 
 
-def _vlans_of(plugin: Document) -> Iterator[Any]:
+def _vlans_of(plugin: Document) -> set[Any]:
     """Every VLAN that the attachment is in; what is no number as it is written."""
-    named = [_number(value) for value in _every(plugin, *VLAN_KEYS)]
+    found = {_number(value) for value in _every(plugin, *VLAN_KEYS)}
     trunks = [entry for value in _every(plugin, *TRUNK_KEYS) for entry in (value if isinstance(value, list) else [0])]
-    untagged = not named and not trunks and netconf.plugin_type(plugin) in ON_BRIDGES
-    yield from named
+    untagged = not found and not trunks and netconf.plugin_type(plugin) in ON_BRIDGES
     if untagged or any(_every(plugin, "preservedefaultvlan")):
-        yield 0
-    for entry in trunks:
-        yield from _vlans_of_trunk(entry)
+        found.add(0)
+    return found.union(*map(_vlans_of_trunk, trunks))
 
 
-def _vlans_of_trunk(entry: Any) -> Iterator[Any]:
+def _vlans_of_trunk(entry: Any) -> set[Any]:
     if not isinstance(entry, dict):
-        yield _number(entry)
-        return
-    yield from map(_number, _every(entry, "id"))
-    bounds = [_number(value) for value in _every(entry, "minid", "maxid")]
-    if bounds and all(isinstance(bound, int) for bound in bounds):
-        first, last = (min(max(bound, 0), LAST_VLAN + 1) for bound in (min(bounds), max(bounds)))
-        bounds = list(range(first, last + 1))
-    yield from bounds
+        return {_number(entry)}
+    ids = {_number(value) for value in _every(entry, "id")}
+    bounds = {_number(value) for value in _every(entry, "minid", "maxid")}
+    if not bounds or not all(isinstance(bound, int) for bound in bounds):
+        return ids | bounds
+    first, last = (min(max(bound, 0), LAST_VLAN + 1) for bound in (min(bounds), max(bounds)))
+    return ids | set(range(first, last + 1))
 
 
 def _number(value: Any) -> Any:

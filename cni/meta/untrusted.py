@@ -18,7 +18,7 @@ from cni.spec.document import Document
 from cni.spec.errors import InvalidConfiguration
 from cni.spec.netconf import NetConfList
 
-LONGEST = 64 * 1024
+LONGEST = 32 * 1024
 """Characters of a definition's configuration: long ones have four thousand."""
 LONGEST_CHAIN = 16
 """Plugins."""
