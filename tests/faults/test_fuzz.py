@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cni.kube.objects import NetworkAttachmentDefinition, Pod
-from cni.meta import config, identity, untrusted
+from cni.meta import config, identity, places, untrusted
 from cni.meta.plan import Planned, plan
 from cni.node import launcher
 from cni.node.client import Client, Declined, Withdrawn
@@ -294,7 +294,7 @@ def test_the_nodes_configuration_is_read_or_refused(keys, rules, rule):
     for written in (conf, conf | {"policy": rules}, conf | {"policy": [{"namespaces": ["*"]} | rule]}):
         request = Request(command="ADD", container_id="c", ifname="eth0", netns="none", conf=written)
         checked(config.parse, request, kind="node")
-        checked(config.parse_for_delete, request, kind="node")
+        checked(places.parse, request, kind="node")
 
 
 ENVIRONMENTS = st.dictionaries(
