@@ -18,7 +18,7 @@ def kind(path: str) -> str:
             mounts = [line.split(" ") for line in file]
     except OSError:
         return ""
-    found = [(_unescaped(mount[4]), mount[mount.index("-") + 1]) for mount in mounts if "-" in mount]
+    found = [(unescaped(mount[4]), mount[mount.index("-") + 1]) for mount in mounts if "-" in mount]
     holding = [(point, name) for point, name in found if _is_below(path, point)]
     return max(reversed(holding), key=lambda entry: len(entry[0]))[1] if holding else ""
 
@@ -32,7 +32,7 @@ def _is_below(path: str, point: str) -> bool:
     return path == point or path.startswith(f"{point.rstrip('/')}/")
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
     """A path as mountinfo writes it: spaces and such are three octal digits after a backslash."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 

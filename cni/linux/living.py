@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Iterator
 
-from cni.linux import kernel
+from cni.linux import disk, kernel
 
 INITIAL = 0xEFFFFFFC
 """Inode of the machine's own PID namespace: PROC_PID_INIT_INO of <linux/proc_ns.h>."""
 PASSING = (errno.ENOENT, errno.ESRCH)
 """What is answered about a process, a thread or a descriptor that has just ended."""
-MOUNTED = re.compile(rb" net:\[(\d+)\] ")
+MOUNTED = re.compile(r" net:\[(\d+)\] (\S+) ")
 OPENED = re.compile(r"net:\[(\d+)\]")
 
 
@@ -23,16 +23,16 @@ def pid_namespace() -> int:
     return 0 if inode == INITIAL else inode
 
 
-def network_namespaces(proc: str = "/proc") -> frozenset[int]:
-    """The identities of all that live, as far as our PID namespace reaches.
+def network_namespaces(proc: str = "/proc") -> dict[int, str]:
+    """The inodes of all that live, as far as our PID namespace reaches, and where each is found.
 
     One that moves from who was not yet looked at to who was is missed: look twice. Raises KernelFailure when anything
     could not be looked at.
     """
-    return kernel.ask("see which network namespaces live", lambda: frozenset(_every(proc)))
+    return kernel.ask("see which network namespaces live", lambda: dict(_every(proc)))
 
 
-def _every(proc: str) -> Iterator[int]:
+def _every(proc: str) -> Iterator[tuple[int, str]]:
     seen: set[tuple[int, str]] = set()
     for name in os.listdir(proc):
         if name.isdecimal():
@@ -42,33 +42,36 @@ def _every(proc: str) -> Iterator[int]:
             yield from _of_mounts(process, seen)
 
 
-def _of_threads(process: str) -> Iterator[int]:
+def _of_threads(process: str) -> Iterator[tuple[int, str]]:
     for thread in _names(f"{process}/task"):
         try:
-            yield os.stat(f"{process}/task/{thread}/ns/net").st_ino
+            path = f"{process}/task/{thread}/ns/net"
+            yield os.stat(path).st_ino, path
         except OSError as error:
             _raise_unless_passing(error)
 
 
-def _of_descriptors(process: str) -> Iterator[int]:
+def _of_descriptors(process: str) -> Iterator[tuple[int, str]]:
     for number in _names(f"{process}/fd"):
         try:
-            found = OPENED.fullmatch(os.readlink(f"{process}/fd/{number}"))
+            path = f"{process}/fd/{number}"
+            found = OPENED.fullmatch(os.readlink(path))
         except OSError as error:
             _raise_unless_passing(error)
         else:
             if found:
-                yield int(found[1])
+                yield int(found[1]), path
 
 
-def _of_mounts(process: str, seen: set[tuple[int, str]]) -> Iterator[int]:
+def _of_mounts(process: str, seen: set[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Those of each view of each mount namespace once: what is mounted outside of a process's root it is not shown."""
     try:
         view = os.stat(f"{process}/ns/mnt").st_ino, os.readlink(f"{process}/root")
         if view in seen:
             return
-        with open(f"{process}/mountinfo", "rb") as file:
-            yield from map(int, MOUNTED.findall(file.read()))
+        with open(f"{process}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            for inode, point in MOUNTED.findall(file.read()):
+                yield int(inode), f"{process}/root{disk.unescaped(point)}"
         seen.add(view)
     except OSError as error:
         if error.errno != errno.EINVAL:  # of a process that is ending

@@ -10,6 +10,8 @@ import errno
 import fcntl
 import functools
 import os
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -21,6 +23,8 @@ CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703
 """ioctl(2) on a namespace's file: which kind it is. From <linux/nsfs.h>."""
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
+SO_NETNS_COOKIE = 71
+"""From <asm-generic/socket.h>."""
 OWN = "/proc/thread-self/ns/net"
 
 
@@ -54,6 +58,18 @@ def find_inode(path: str) -> int:
         return os.stat(path).st_ino
     except (OSError, ValueError):
         return 0
+
+
+def own_cookie() -> int:
+    """What no other network namespace of this boot has had or will have; 0 before Linux 5.14.
+
+    An inode is given to the next namespace as soon as this one is gone.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
+        except OSError:
+            return 0
 
 
 def open_path(path: str) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from cni.linux import disk, living
+from cni.linux import disk, living, netns
 from cni.linux.links import Links
 from cni.plugin import ledger
 from cni.plugin.ledger import Record
@@ -29,7 +29,7 @@ class World:
             return "it lived in an earlier boot" if self.has_own_ledger else ""
         if not record.netns_inode or record.pid_namespace != self.pid_namespace or self.namespaces is None:
             return ""
-        if record.netns_inode in self.namespaces or self._has_link(record):
+        if self._has_namespace(record) or self._has_link(record):
             return ""
         return "its network namespace is gone"
 
@@ -49,8 +49,8 @@ class World:
         return disk.has_one_user(self.ledger_directory)
 
     @functools.cached_property
-    def namespaces(self) -> frozenset[int] | None:
-        """The network namespaces that live; None where that cannot be told."""
+    def namespaces(self) -> Mapping[int, str] | None:
+        """The network namespaces that live, by inode, and where to find them; None where that cannot be told."""
         try:
             return living.network_namespaces()
         except CNIError as error:
@@ -63,6 +63,16 @@ class World:
         with contextlib.suppress(CNIError), Links() as links:
             return frozenset(link.alias for link in links.every("veth"))
         return None
+
+    def _has_namespace(self, record: Record) -> bool:
+        """Whether its namespace lives, or one that cannot be told from it."""
+        path = (self.namespaces or {}).get(record.netns_inode)
+        if path is None or not record.netns_cookie:
+            return path is not None
+        try:
+            return netns.run_inside(path, netns.own_cookie) in (0, record.netns_cookie)
+        except CNIError:
+            return True  # it has gone from there this very moment, and may have gone elsewhere
 
     def _has_link(self, record: Record) -> bool:
         """Whether an interface of the container's is here still, or may be: it lasts as long as its peer."""

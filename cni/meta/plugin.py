@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni.linux import netns
@@ -77,7 +78,7 @@ def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None
     records = Ledger(conf.ledger_directory)
     container = _new_container(conf, request, who, planned, records)
     container.validate()
-    _refuse_taken_names(request.netns, container.record)
+    container.record = _look_inside(request.netns, container.record)
     with Rollback() as rollback:
         container.remember()
         rollback.on_failure(container.abandon)
@@ -241,9 +242,16 @@ def _new_container(
     return Container(record, records, host, parallel=conf.parallel and not asks_route)
 
 
-def _refuse_taken_names(sandbox: str, record: Record) -> None:
-    """Raise InvalidConfiguration, before anything is made, when an interface has a name that we are to give."""
-    present = netns.run_inside(sandbox, lambda: {name for _, name in socket.if_nameindex()})
+def _look_inside(sandbox: str, record: Record) -> Record:
+    """The record with what tells its sandbox from every other.
+
+    Raises InvalidConfiguration, before anything is made, when an interface has a name that we are to give.
+    """
+
+    def look() -> tuple[set[str], int]:
+        return {name for _, name in socket.if_nameindex()}, netns.own_cookie()
+
+    present, cookie = netns.run_inside(sandbox, look)
     for entry in record.entries:
         if entry.ifname in present:
             raise InvalidConfiguration(
@@ -251,6 +259,7 @@ def _refuse_taken_names(sandbox: str, record: Record) -> None:
                 f'the sandbox "{sandbox}" has an interface of that name already',
                 id="PLX-IFNAME-TAKEN",
             )
+    return replace(record, netns_cookie=cookie)
 
 
 def _cluster_result(record: Record) -> Result:

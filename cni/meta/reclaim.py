@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cni.meta import places, undo, unfinished
@@ -95,8 +95,8 @@ class Reclaimer:
                 yield _finding(CONTAINER, record, why)
 
     def unfinished(self) -> Iterator[Finding]:
-        """What DEL could not finish, and nobody has attached anew."""
-        for record in unfinished.every(self.records):
+        """What DEL could not finish, and nobody has attached anew; what was tried least comes first."""
+        for record in sorted(unfinished.every(self.records), key=_tries):
             reasons = [entry.failure.reason for entry in record.entries if entry.failure]
             yield _finding(UNFINISHED, record, " / ".join(reasons))
 
@@ -105,8 +105,9 @@ class Reclaimer:
             record = self.records.find(finding.container, finding.ifname) if mine else None
             if record is None or not self._world().death_of(record):
                 return False
-            undo.undo(record, self.records, self.conf, self.request)
-            return True
+            gone = replace(record, netns="", netns_inode=0)  # path and inode may be another's by now
+            undo.undo(gone, self.records, self.conf, self.request)
+            return not self.records.unfinished.has(finding.container, finding.ifname)
 
     def _finish(self, finding: Finding) -> bool:
         left = self.records.unfinished
@@ -145,6 +146,10 @@ def finish_all(conf: MetaConf | Places, request: Request) -> None:
     reclaimer = Reclaimer(conf, request)
     for finding in list(reclaimer.unfinished()):
         reclaimer.remove(finding)
+
+
+def _tries(record: Record) -> int:
+    return min((entry.failure.tries for entry in record.entries if entry.failure), default=0)
 
 
 def _identity(finding: Finding) -> tuple[str, str, str]:

@@ -36,7 +36,7 @@ def undo(record: Record, records: Ledger, conf: MetaConf | Places, request: Requ
 
 def finish(record: Record, records: Ledger, conf: MetaConf | Places, request: Request) -> None:
     """Try again what is left of a record among the unfinished. Raises one CNIError naming each failure."""
-    record = replace(record, netns=_sandbox(record, ""))
+    record = replace(record, netns="")  # the runtime has given it up, and its path may be another's by now
     host = surroundings.host(conf, request, record.path)
     Container(record, records.unfinished, host, parallel=conf.parallel).detach_all(leave=False)
 
@@ -54,4 +54,7 @@ def _sandbox(record: Record, told: str) -> str:
     """The namespace to clean: the one DEL names, else the recorded one if it still is the same."""
     if told or not record.netns_inode or netns.find_inode(record.netns) != record.netns_inode:
         return told
-    return record.netns
+    with contextlib.suppress(CNIError):
+        if not record.netns_cookie or netns.run_inside(record.netns, netns.own_cookie) in (0, record.netns_cookie):
+            return record.netns
+    return told

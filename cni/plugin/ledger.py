@@ -118,6 +118,9 @@ class Record:
     netns_inode: int = 0
     """Identity of the sandbox's namespace while it lives; 0 when it could not be told."""
 
+    netns_cookie: int = 0
+    """The same for ever, where the kernel tells it: an inode is given to the next namespace when this one is gone."""
+
     pid_namespace: int = 0
     """From which PID namespace it was attached; 0 for the machine's own. From another, not all processes are seen."""
 

@@ -9,7 +9,7 @@ from cni.spec.errors import KernelFailure
 LOOK = living.network_namespaces
 
 
-def network_namespaces() -> frozenset[int]:
+def network_namespaces() -> dict[int, str]:
     try:
         return LOOK()
     except KernelFailure:
@@ -18,4 +18,4 @@ def network_namespaces() -> frozenset[int]:
         for name in os.listdir("/proc"):
             if name.isdecimal() and name != "1":
                 os.symlink(f"/proc/{name}", f"{directory}/{name}")
-        return LOOK(directory)
+        return {inode: path.replace(directory, "/proc") for inode, path in LOOK(directory).items()}

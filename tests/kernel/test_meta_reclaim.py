@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
 import os
 import subprocess
@@ -13,9 +15,10 @@ import pytest
 from plexus_node import KUBEVIRT, Node, links, rules
 from seen import network_namespaces
 
-from cni.linux import disk, living, netns
+from cni.linux import disk, kernel, living, netns
 from cni.meta import reclaim
 from cni.meta.reclaim import Reclaimer
+from cni.plugin import files
 from cni.plugin.ledger import Ledger
 from cni.spec.errors import CNIError, InvalidConfiguration, KernelFailure, TryAgainLater
 
@@ -201,6 +204,47 @@ def test_what_somebody_is_at_work_on_is_left_to_them(node):
     assert collect(node) == ["c1"]
 
 
+def test_who_is_dead_is_told_from_another_who_has_got_its_inode_and_its_path(node, namespace):
+    other = namespace("other")
+    node.add()
+    (record,) = ledger(node).records()
+    if not record.netns_cookie:
+        pytest.skip("this kernel gives namespaces no cookies")
+    inode = os.stat(other.path).st_ino
+    ledger(node).write(replace(record, netns_inode=inode, netns=other.path))
+    die(node, node.sandbox)
+    other.ip("link add eth0 type veth peer name eth9")  # by somebody else, under the name that was ours
+
+    assert collect(node) == ["c1"]
+    assert set(links(other.path)) == {"lo", "eth0", "eth9"}
+
+
+def test_a_delete_that_names_no_namespace_leaves_one_alone_that_has_got_the_path_and_the_inode(node, namespace):
+    other = namespace("other")
+    node.add()
+    (record,) = ledger(node).records()
+    if not record.netns_cookie:
+        pytest.skip("this kernel gives namespaces no cookies")
+    ledger(node).write(replace(record, netns_inode=os.stat(other.path).st_ino, netns=other.path))
+    die(node, node.sandbox)
+    other.ip("link add eth0 type veth peer name eth9")
+
+    node.delete(netns="")
+
+    assert set(links(other.path)) == {"lo", "eth0", "eth9"}
+    assert lease_owners(node) == []
+
+
+def test_where_the_kernel_has_no_cookies_another_with_the_inode_is_taken_for_the_dead(node, namespace, monkeypatch):
+    other = namespace("other")
+    monkeypatch.setattr(netns, "own_cookie", lambda: 0)
+    node.add()
+    (record,) = ledger(node).records()
+    ledger(node).write(replace(record, netns_inode=os.stat(other.path).st_ino))
+    die(node, node.sandbox)
+    assert collect(node) == []
+
+
 def small(node):
     return {"delegates": [node.bridge("cluster", "cni0", "10.9.0.0/29")]}
 
@@ -312,3 +356,33 @@ def test_a_record_of_this_machines_own_pid_namespace_is_what_older_versions_wrot
     monkeypatch.setattr(living, "pid_namespace", lambda: 0)
     node.add()
     assert "pid_namespace" not in json.loads(node.record.read_text())
+
+
+class Killed(BaseException):
+    """Nothing that is undone or caught on the way happens to a process that is killed."""
+
+
+def test_a_clean_up_that_is_cut_off_at_any_change_is_completed_by_the_next(node, monkeypatch):
+    real = {module: module.change for module in (kernel, files)}
+    for step in itertools.count(1):
+        node.add()
+        (record,) = ledger(node).records()
+        ledger(node).write(replace(record, boot_id="an-earlier-one"))
+        countdown = itertools.count(1)
+
+        def change(module, what, call, *args, countdown=countdown, step=step, **kwargs):
+            if next(countdown) == step:
+                raise Killed(what)
+            return real[module](what, call, *args, **kwargs)
+
+        with monkeypatch.context() as failing:
+            for module in real:
+                failing.setattr(module, "change", functools.partial(change, module))
+            with contextlib.suppress(Killed):
+                collect(node)
+                break
+        collect(node)
+        assert (lease_owners(node), rules(node.host.path)) == ([], [])
+        assert set(links(node.sandbox.path)) == {"lo"}
+        assert list(ledger(node).records()) == []
+    assert step > 5
