@@ -33,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser, socket: str) -> None:
         default="",
         help="where Prometheus reads metrics: unix:/PATH, or a loopback address and a port (default: nowhere)",
     )
+    parser.add_argument(
+        "--clean-every",
+        metavar="SECONDS",
+        type=_not_negative,
+        default=300,
+        help="clean up after containers that died without a DEL, as `plexus gc` does, by the configuration in"
+        " NETCONFPATH; 0 is never (default %(default)s)",
+    )
 
 
 def run(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -40,9 +48,20 @@ def run(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from cni.node import daemon
 
     settings = daemon.Settings(
-        socket=options.socket, slots=options.slots, capacity=options.queue, metrics=options.metrics
+        socket=options.socket,
+        slots=options.slots,
+        capacity=options.queue,
+        metrics=options.metrics,
+        clean_every=options.clean_every,
     )
     daemon.run(settings, environ)
+
+
+def _not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'"{text}" is negative')
+    return number
 
 
 def _positive(text: str) -> int:

@@ -11,14 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cni.cli import table
-from cni.cli.runtime import CONF_DIR
-from cni.plugin import confdir, ledger
-from cni.plugin.invoke import META
+from cni.meta import installed
+from cni.plugin import ledger
 from cni.plugin.ledger import Failure, Ledger
 from cni.spec import document, model
 from cni.spec.document import Document
-from cni.spec.errors import CNIError
-from cni.spec.netconf import plugin_type
 
 HEADINGS = ("CONTAINER", "POD", "NETWORK", "INTERFACE", "SINCE", "TRIES", "REASON")
 
@@ -60,16 +57,8 @@ def status(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 
 def find_conf(environ: Mapping[str, str]) -> Document | None:
-    """The meta plugin's configuration, of those that the runtime may use; None where none is."""
-    for path in confdir.paths(environ.get("NETCONFPATH") or CONF_DIR):
-        try:
-            network = confdir.load_file(path)
-        except CNIError:
-            continue  # the runtime would say so; the ledger may be found all the same
-        for plugin in network.plugins:
-            if plugin_type(plugin) in META:
-                return network.conf_for(plugin)
-    return None
+    """The meta plugin's configuration, of those that the runtime may use; None where none is. Raises IOFailure."""
+    return installed.find_conf(environ.get("NETCONFPATH") or installed.CONF_DIR)
 
 
 def find_ledger(environ: Mapping[str, str]) -> Ledger:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from cni.kube import watched
 from cni.linux import messages
 from cni.node import launcher, listener, metrics, systemd
+from cni.node.cleaner import Cleaner
 from cni.node.reception import Reception
 from cni.node.waiting import Waiting
 from cni.plugin import invoke, log, observed
@@ -53,6 +54,9 @@ class Settings:
     metrics: str = ""
     """Where Prometheus may read metrics: `unix:` and a path, or a loopback address and a port."""
 
+    clean_every: float = 0
+    """Seconds between cleaning up after the dead; 0 for never."""
+
 
 def run(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT. Raises InvalidConfiguration when it cannot begin, IOFailure."""
@@ -71,6 +75,10 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
             counts = counter = metrics.Metrics(waiting, settings.slots)
             observed.observer = counts
             stack.enter_context(metrics.shown(counts, settings.metrics))
+        if settings.clean_every:
+            cleaner = Cleaner(settings.clean_every, environ, counter)
+            stack.callback(cleaner.end)
+            cleaner.start()
         reception = Reception(listeners, waiting, settings.slots, environ, counter)
         _work(reception, settings, environ)
     reception.finish()

@@ -40,6 +40,14 @@ class Counter(Protocol):
         """Count a launcher for which there was no room in line."""
         ...
 
+    def cleaned(self, what: str, outcome: str) -> None:
+        """Count who was found dead, or something unfinished, and what became of it: "removed", "kept" or "failed"."""
+        ...
+
+    def unfinished(self, number: int) -> None:
+        """Note how many containers have something that could not be undone yet."""
+        ...
+
 
 class Nobody:
     """Counts nothing."""
@@ -51,6 +59,12 @@ class Nobody:
         """Forget it."""
 
     def refused(self) -> None:
+        """Forget it."""
+
+    def cleaned(self, what: str, outcome: str) -> None:
+        """Forget it."""
+
+    def unfinished(self, number: int) -> None:
         """Forget it."""
 
 
@@ -114,6 +128,8 @@ class Metrics:
         self._waited = client.Histogram("waited_seconds", "Time in line for a slot.", buckets=BUCKETS, **own)
         self._declined = client.Counter("declined", "Launchers left to themselves: of another version or place.", **own)
         self._refused = client.Counter("refused", "Launchers told to come later: the line was full.", **own)
+        self._cleaned = client.Counter("cleaned", "What nobody alive needs.", ("what", "outcome"), **own)
+        self._unfinished = client.Gauge("unfinished", "Containers of which DEL has left something.", **own)
         client.Gauge("slots", "Requests that can be served at a time.", **own).set(slots)
         client.Gauge("waiting", "Launchers in line for a slot.", **own).set_function(lambda: waiting.length)
         client.Gauge("in_flight", "Requests that are being served.", **own).set_function(lambda: waiting.served)
@@ -139,6 +155,14 @@ class Metrics:
     def refused(self) -> None:
         """Count a launcher for which there was no room in line."""
         self._refused.inc()
+
+    def cleaned(self, what: str, outcome: str) -> None:
+        """Count what became of something that nobody alive needs."""
+        self._cleaned.labels(what, outcome).inc()
+
+    def unfinished(self, number: int) -> None:
+        """Note how many containers have something that could not be undone yet."""
+        self._unfinished.set(number)
 
     def step(self, phase: str, network: str, outcome: str, seconds: float) -> None:
         """Count a part of a call."""
