@@ -32,12 +32,17 @@ def ensure_directory(path: str, mode: int = 0o700) -> None:
 def make_directory(path: str, mode: int) -> None:
     """Create `path` and its parents where they are missing, these for root alone to write to. Raises OSError."""
     try:
-        os.mkdir(path, mode)
+        _make_one(path, mode)
     except FileNotFoundError:
         if not os.path.dirname(path):
             raise
         make_directory(os.path.dirname(path), 0o755)  # os.makedirs would leave their mode to the runtime's umask
-        make_directory(path, mode)
+        _make_one(path, mode)  # where nothing can be made, as in /proc, it is not there now either
+
+
+def _make_one(path: str, mode: int) -> None:
+    try:
+        os.mkdir(path, mode)
     except FileExistsError:
         if not os.path.isdir(path):
             raise

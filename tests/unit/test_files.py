@@ -222,3 +222,9 @@ def test_a_failure_says_what_could_not_be_done_to_which_file_and_why(
     assert caught.value.reason in (os.strerror(errno.EISDIR), os.strerror(errno.ENOTDIR))
     assert caught.value.id == "PLX-IO"
     assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("path", ["/proc/nowhere", "/proc/nowhere/deeper"])
+def test_a_directory_where_none_can_be_made_is_an_error(path: str):
+    with pytest.raises(IOFailure, match=path):
+        files.ensure_directory(path)
