@@ -101,6 +101,7 @@ class Node:
         self._write(manifests / "pod.json", "Pod", "pod", None)
         common = {"cniVersion": "1.0.0", "name": "plexus", "type": "plexus", "manifests": str(manifests)}
         common |= {"cniDir": str(directory / "state"), "binDir": str(REFERENCE), "external": ["ptp"]}
+        common["hostPaths"] = [str(directory)]
         ptp = {"type": "ptp", "ipMasq": True, "ipam": self._ipam("10.9.0.0/16")}
         executed = {"cniVersion": "1.0.0", "name": "executed"} | ptp
         self.confs = {
@@ -152,7 +153,8 @@ class Node:
         found += [str(path) for path in self.leases.rglob("*") if path.name.startswith("10.")]
         found += [str(path) for path in self.directory.rglob("*.tmp")]
         found += [str(path) for path in (self.directory / "state").rglob("*") if path.is_file()]
-        found += [line for line in self.host.firewall().splitlines() if "container" in line]
+        lines = self.host.firewall().splitlines()
+        found += [line for line in lines if "container" in line.replace("containernetworking", "")]
         return found
 
     def _ipam(self, subnet: str) -> dict[str, Any]:
