@@ -27,9 +27,9 @@ class World:
         """What proves that the container is dead; "" while it may live."""
         if record.boot_id and self.boot_id and record.boot_id != self.boot_id:
             return "it lived in an earlier boot" if self.has_own_ledger else ""
-        if not record.netns_inode or record.pid_namespace != self.pid_namespace or self.namespaces is None:
+        if not record.netns_inode or record.pid_namespace != self.pid_namespace or _is_in_its_place(record):
             return ""
-        if self._has_namespace(record) or self._has_link(record):
+        if self.namespaces is None or self._has_namespace(record) or self._has_link(record):
             return ""
         return "its network namespace is gone"
 
@@ -67,16 +67,26 @@ class World:
     def _has_namespace(self, record: Record) -> bool:
         """Whether its namespace lives, or one that cannot be told from it."""
         path = (self.namespaces or {}).get(record.netns_inode)
-        if path is None or not record.netns_cookie:
-            return path is not None
-        try:
-            return netns.run_inside(path, netns.own_cookie) in (0, record.netns_cookie)
-        except CNIError:
-            return True  # it has gone from there this very moment, and may have gone elsewhere
+        return path is not None and _may_be_its_namespace(record, path)
 
     def _has_link(self, record: Record) -> bool:
         """Whether an interface of the container's is here still, or may be: it lasts as long as its peer."""
         return self.marks is None or not self.marks.isdisjoint(_marks(record))
+
+
+def _is_in_its_place(record: Record) -> bool:
+    """Whether its namespace is where it was, as it is for nearly all: the whole machine need not be searched for it."""
+    return netns.find_inode(record.netns) == record.netns_inode and _may_be_its_namespace(record, record.netns)
+
+
+def _may_be_its_namespace(record: Record, path: str) -> bool:
+    """Whether the namespace there, which has its inode, cannot be told from it."""
+    if not record.netns_cookie:
+        return True
+    try:
+        return netns.run_inside(path, netns.own_cookie) in (0, record.netns_cookie)
+    except CNIError:
+        return True  # it has gone from there this very moment, and may have gone elsewhere
 
 
 def _marks(record: Record) -> Iterator[str]:
