@@ -55,6 +55,15 @@ PATH_NAMES = re.compile(
     r"(?:(?:^|[_-])(?i:dir|directory|path|file|socket|sock)|(?<=[a-z\d])(?:Dir|Directory|Path|File|Socket|Sock))$"
 )
 
+USUAL = frozenset(
+    {
+        ("datadir", "/var/lib/cni/networks"),
+        ("kubeconfig", "/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig"),
+        ("server_socket", "/run/openvswitch/kube-ovn-daemon.sock"),
+    }
+)
+"""Keys, folded, and paths that definitions have everywhere: where host-local, whereabouts and kube-ovn look anyhow."""
+
 LAST_WORDS = ("dir", "directory", "path", "file", "socket", "sock")
 """What a key ends with that PATH_NAMES finds."""
 
@@ -174,9 +183,9 @@ def _in_text(text: str, key: str, allowed: Collection[str]) -> Problem | None:
             return Problem("PLX-PLUGIN-TYPE", reason)
         if text in invoke.META:
             return Problem("PLX-RECURSION", f'is "{text}": the meta plugin cannot be its own delegate')
-    if names_host_path(key, text) and not is_allowed(text, allowed):
-        return _path(text)
-    return None
+    if not names_host_path(key, text) or (key.casefold(), text) in USUAL or is_allowed(text, allowed):
+        return None
+    return _path(text)
 
 
 def _path(text: str) -> Problem:

@@ -59,7 +59,9 @@ write_configuration() {
 }
 
 place() {
-    sed -e "s#\"/etc/plexus/manifests\"#\"$work/manifests\"#" -e "s#\"/etc/cni/#\"$work/#" \
+    # The network of the manifests has its leases there, which only the node's configuration may allow.
+    sed -e "s#\"manifests\": #\"hostPaths\": [\"$work/state\"], &#" \
+        -e "s#\"/etc/plexus/manifests\"#\"$work/manifests\"#" -e "s#\"/etc/cni/#\"$work/#" \
         -e "s#\"/opt/cni/bin\"#\"$bin_dir\"#" -e "s#\"/var/lib/cni/#\"$work/state/#" "$1" >"$2/$(basename "$1")"
 }
 

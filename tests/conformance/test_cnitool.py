@@ -87,7 +87,8 @@ def test_cnitool_attaches_a_pod_to_all_of_its_networks(cnitool: Runtime, sandbox
     pod = {"kind": "Pod", "metadata": {"name": "vm", "annotations": {"k8s.v1.cni.cncf.io/networks": "second"}}}
     (manifests / "all.json").write_text(json.dumps({"kind": "List", "items": [definition, pod]}))
     first = bridge(tmp_path, V4) | {"cniVersion": "1.0.0", "name": "first"}
-    cnitool.configure("net", {"type": "plexus", "manifests": str(manifests), "delegates": [first]})
+    paths = {"manifests": str(manifests), "hostPaths": [str(tmp_path)]}
+    cnitool.configure("net", {"type": "plexus", "delegates": [first]} | paths)
     args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=vm"
 
     result = cnitool.add("net", sandbox, CNI_ARGS=args)

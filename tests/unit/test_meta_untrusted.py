@@ -41,6 +41,9 @@ HOST_LOCAL = {"type": "host-local", "subnet": "10.0.0.0/24"}
 BRIDGE = {"cniVersion": "1.0.0", "type": "bridge", "ipam": HOST_LOCAL}
 HOSTILE = {
     "leases anywhere": BRIDGE | {"ipam": HOST_LOCAL | {"dataDir": "/etc/cron.d"}},
+    "leases where kube-ovn has its socket": BRIDGE
+    | {"ipam": HOST_LOCAL | {"dataDir": "/run/openvswitch/kube-ovn-daemon.sock"}},
+    "leases below others": BRIDGE | {"ipam": HOST_LOCAL | {"dataDir": "/var/lib/cni/networks/other"}},
     "leases above": BRIDGE | {"ipam": HOST_LOCAL | {"dataDir": "../../etc"}},
     "leases below the working directory": BRIDGE | {"ipam": HOST_LOCAL | {"dataDir": "etc"}},
     "leases in the working directory": BRIDGE | {"ipam": HOST_LOCAL | {"dataDir": "."}},
@@ -94,6 +97,20 @@ def test_a_path_as_long_as_a_definition_does_not_fill_the_error(node):
 
 
 USUAL = {
+    "leases where they are anyhow": BRIDGE | {"ipam": HOST_LOCAL | {"dataDir": "/var/lib/cni/networks"}},
+    "whereabouts with its kubeconfig": {
+        "type": "macvlan",
+        "ipam": {
+            "type": "whereabouts",
+            "range": "192.168.2.0/24",
+            "kubernetes": {"kubeconfig": "/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig"},
+        },
+    },
+    "kube-ovn": {
+        "type": "kube-ovn",
+        "server_socket": "/run/openvswitch/kube-ovn-daemon.sock",
+        "provider": "a.default.ovn",
+    },
     "a bridge": BRIDGE | {"ipam": HOST_LOCAL | {"routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.1"}], "dataDir": ""}},
     "whereabouts": {
         "type": "macvlan",
