@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping
 
 from cni.linux import disk, living, netns
 from cni.linux.links import Links
+from cni.linux.netns import NetnsMissing
 from cni.plugin import ledger
 from cni.plugin.ledger import Record
 from cni.spec import netconf
 from cni.spec.errors import CNIError
 
 log = logging.getLogger(__name__)
+
+LOOKS = 5
+"""At a namespace that is somewhere else each time; then it is taken to live."""
 
 
 class World:
@@ -29,7 +33,7 @@ class World:
             return "it lived in an earlier boot" if self.has_own_ledger else ""
         if not record.netns_inode or record.pid_namespace != self.pid_namespace or _is_in_its_place(record):
             return ""
-        if self.namespaces is None or self._has_namespace(record) or self._has_link(record):
+        if self._has_namespace(record) or self._has_link(record):
             return ""
         return "its network namespace is gone"
 
@@ -66,8 +70,15 @@ class World:
 
     def _has_namespace(self, record: Record) -> bool:
         """Whether its namespace lives, or one that cannot be told from it."""
-        path = (self.namespaces or {}).get(record.netns_inode)
-        return path is not None and _may_be_its_namespace(record, path)
+        for _ in range(LOOKS):
+            if self.namespaces is None:
+                return True
+            path = self.namespaces.get(record.netns_inode)
+            found = _may_be_there(record, path) if path else False
+            if found is not None:
+                return found
+            del self.namespaces  # it has gone from there this very moment, and may be elsewhere
+        return True
 
     def _has_link(self, record: Record) -> bool:
         """Whether an interface of the container's is here still, or may be: it lasts as long as its peer."""
@@ -76,17 +87,18 @@ class World:
 
 def _is_in_its_place(record: Record) -> bool:
     """Whether its namespace is where it was, as it is for nearly all: the whole machine need not be searched for it."""
-    return netns.find_inode(record.netns) == record.netns_inode and _may_be_its_namespace(record, record.netns)
+    return netns.find_inode(record.netns) == record.netns_inode and _may_be_there(record, record.netns) is True
 
 
-def _may_be_its_namespace(record: Record, path: str) -> bool:
-    """Whether the namespace there, which has its inode, cannot be told from it."""
-    if not record.netns_cookie:
-        return True
+def _may_be_there(record: Record, path: str) -> bool | None:
+    """Whether the namespace at `path` cannot be told from its own; None where none of that inode is there any more."""
     try:
-        return netns.run_inside(path, netns.own_cookie) in (0, record.netns_cookie)
+        inode, cookie = netns.run_inside(path, lambda: (netns.find_inode(netns.OWN), netns.own_cookie()))
+    except NetnsMissing:
+        return None
     except CNIError:
-        return True  # it has gone from there this very moment, and may have gone elsewhere
+        return True
+    return not cookie or record.netns_cookie in (0, cookie) if inode == record.netns_inode else None
 
 
 def _marks(record: Record) -> Iterator[str]:

@@ -168,6 +168,20 @@ def test_where_the_machine_cannot_be_looked_at_everybody_lives(node, monkeypatch
     assert collect(node) == []
 
 
+def test_what_had_its_inode_and_ends_while_it_is_looked_at_is_looked_for_again(node, namespace, monkeypatch):
+    node.add()
+    inode = ledger(node).find("c1", "eth0").netns_inode
+    die(node, node.sandbox)
+    moved = namespace("moved").path  # who was found there is in another namespace by now
+    seen = itertools.cycle([{inode: "/proc/0/ns/net"}, {inode: moved}])
+    monkeypatch.setattr(living, "network_namespaces", lambda: next(seen))
+    assert found(node) == []
+
+    looks = itertools.chain([{inode: moved}, {inode: "/proc/0/ns/net"}], itertools.repeat({}))
+    monkeypatch.setattr(living, "network_namespaces", lambda: next(looks))
+    assert found(node) == ["c1"]
+
+
 def test_who_lived_in_an_earlier_boot_is_dead_where_the_ledger_is_this_machines_own(node, monkeypatch):
     node.add()
     (record,) = ledger(node).records()
