@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cni.spec.errors import CNIError, InvalidNetns
 
@@ -33,6 +33,17 @@ class NetnsMissing(InvalidNetns):
 
     After a reboot the path may still be there, as the empty file that the namespace was mounted on.
     """
+
+
+class Identity(NamedTuple):
+    """What tells a namespace of this boot from others; the cookie alone does, but 0 is one that could not be told."""
+
+    inode: int
+    cookie: int
+
+    def may_be(self, other: Identity) -> bool:
+        """Whether nothing tells the two apart."""
+        return self.inode == other.inode and (0 in (self.cookie, other.cookie) or self.cookie == other.cookie)
 
 
 def is_own(path: str) -> bool:
@@ -58,6 +69,14 @@ def find_inode(path: str) -> int:
         return os.stat(path).st_ino
     except (OSError, ValueError):
         return 0
+
+
+def identity(path: str) -> Identity:
+    """That of the namespace at `path`, from within: the path may be another's in a moment.
+
+    Raises NetnsMissing, InvalidNetns, CNIError.
+    """
+    return run_inside(path, lambda: Identity(find_inode(OWN), own_cookie()))
 
 
 def own_cookie() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from cni.linux import disk, living, netns
 from cni.linux.links import Links
-from cni.linux.netns import NetnsMissing
+from cni.linux.netns import Identity, NetnsMissing
 from cni.plugin import ledger
 from cni.plugin.ledger import Record
 from cni.spec import netconf
@@ -93,12 +93,14 @@ def _is_in_its_place(record: Record) -> bool:
 def _may_be_there(record: Record, path: str) -> bool | None:
     """Whether the namespace at `path` cannot be told from its own; None where none of that inode is there any more."""
     try:
-        inode, cookie = netns.run_inside(path, lambda: (netns.find_inode(netns.OWN), netns.own_cookie()))
+        found = netns.identity(path)
     except NetnsMissing:
         return None
     except CNIError:
         return True
-    return not cookie or record.netns_cookie in (0, cookie) if inode == record.netns_inode else None
+    if found.inode != record.netns_inode:
+        return None
+    return found.may_be(Identity(record.netns_inode, record.netns_cookie))
 
 
 def _marks(record: Record) -> Iterator[str]:

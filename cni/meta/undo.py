@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni.linux import netns
+from cni.linux.netns import Identity
 from cni.meta import surroundings
 from cni.meta.container import Container
 from cni.plugin.ledger import Ledger, Record
@@ -55,6 +56,6 @@ def _sandbox(record: Record, told: str) -> str:
     if told or not record.netns_inode or netns.find_inode(record.netns) != record.netns_inode:
         return told
     with contextlib.suppress(CNIError):
-        if not record.netns_cookie or netns.run_inside(record.netns, netns.own_cookie) in (0, record.netns_cookie):
+        if netns.identity(record.netns).may_be(Identity(record.netns_inode, record.netns_cookie)):
             return record.netns
     return told
