@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from cni.linux import expressions, nft
 from cni.linux.expressions import Expression
@@ -67,10 +68,34 @@ def garbage(rules: Iterable[Rule], links: Collection[str], valid: Collection[tup
 
     The rules do not say of which network they are: one whose link is none of `links` belongs to nobody.
     """
-    kept = {COMMENT + _identity(container_id, ifname) for container_id, ifname in valid}
-    present = {*links, ""}  # a rule that we do not understand is not ours to judge
-    dead = [rule for rule in _bases(rules) if rule.comment not in kept and _ifname(rule) not in present]
-    return [command for rule in dead for command in _removal([rule], rule.comment.removeprefix(COMMENT))]
+    kept = {_identity(container_id, ifname) for container_id, ifname in valid}
+    dead = [stray for stray in strays(rules, links) if stray.identity not in kept]
+    return [command for stray in dead for command in stray.removal]
+
+
+@dataclass(frozen=True)
+class Stray:
+    """An attachment's rule whose link is gone."""
+
+    rule: Rule
+    link: str
+
+    @property
+    def identity(self) -> str:
+        """Whose it was, as far as it says so."""
+        return self.rule.comment.removeprefix(COMMENT)
+
+    @property
+    def removal(self) -> list[Change]:
+        """What removes it, and the chains that it leads to."""
+        return _removal([self.rule], self.identity)
+
+
+def strays(rules: Iterable[Rule], links: Collection[str]) -> list[Stray]:
+    """Those that check a link which is none of `links`."""
+    found = [Stray(rule, _ifname(rule)) for rule in _bases(rules)]
+    # a rule that we do not understand is not ours to judge
+    return [stray for stray in found if stray.link and stray.link not in links]
 
 
 def mark(request: Request) -> str:

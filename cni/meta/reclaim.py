@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cni.meta import places, undo, unfinished
+from cni.meta import places, strays, undo, unfinished
 from cni.meta.alive import World
 from cni.meta.places import Places
 from cni.plugin.ledger import Ledger, Record
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONTAINER, UNFINISHED = "container", "unfinished"
+CONTAINER, UNFINISHED, RULE = "container", "unfinished", "rule"
 GRACE = 1.0
 """Seconds between two looks where an ADD waits for them."""
 FEW = 32
@@ -62,7 +62,7 @@ class Reclaimer:
         self.conf = conf
         self.request = request
         self.finish = finish
-        """Whether what DEL could not finish is tried again."""
+        """Whether what DEL could not finish is tried again, and what nobody remembers goes."""
 
         self.records = Ledger(conf.ledger_directory)
 
@@ -74,16 +74,21 @@ class Reclaimer:
     def look(self) -> list[Finding]:
         """All that can go, now."""
         world = self._world()
-        return [*self._dead(world), *(self.unfinished() if self.finish else ())]
+        return [*self._dead(world), *((*self.unfinished(), *_strays()) if self.finish else ())]
 
     def remove(self, finding: Finding) -> Outcome:
         """Remove it, if it still can go, and nobody else is at work on it."""
         try:
-            removed = (self._finish if finding.what == UNFINISHED else self._undo)(finding)
+            removed = self._remove(finding)
         except CNIError as error:
             log.warning('could not clean up after container "%s": %s', finding.container, error)
             return Outcome(finding=finding, removed=False, failure=str(error))
         return Outcome(finding=finding, removed=removed)
+
+    def _remove(self, finding: Finding) -> bool:
+        if finding.what == RULE:
+            return strays.remove(finding.container)
+        return self._finish(finding) if finding.what == UNFINISHED else self._undo(finding)
 
     def _world(self) -> World:
         return World(self.records.directory)
@@ -117,6 +122,12 @@ class Reclaimer:
                 return False
             undo.finish(record, self.records, self.conf, self.request)
             return True
+
+
+def _strays() -> Iterator[Finding]:
+    for stray in strays.find():
+        why = f'its interface "{stray.link}" is gone'
+        yield Finding(what=RULE, container=stray.identity, ifname="", pod="", networks=("macspoofchk",), why=why)
 
 
 def find(reclaimer: Reclaimer, grace: float, wait: Callable[[float], object] = time.sleep) -> list[Finding]:

@@ -95,7 +95,7 @@ class Cleaner(threading.Thread):
                 finding.what,
                 finding.container,
                 finding.pod,
-                finding.why if finding.what == reclaim.CONTAINER else "done at last",
+                "done at last" if finding.what == reclaim.UNFINISHED else finding.why,
             )
 
     def _wait(self, seconds: float) -> None:

@@ -109,6 +109,25 @@ def test_what_cannot_be_removed_is_told_and_stays(node: Machine):
     assert kept["interface"] == "net9"
 
 
+def test_a_rule_whose_interface_is_gone_goes_though_nobody_remembers_whose_it_was(node: Machine):
+    checked = {"cniVersion": "1.0.0", "name": "checked", "type": "bridge", "bridge": "br-checked", "macspoofchk": True}
+    node.network("checked", checked)
+    node.pod("vm", [{"name": "checked", "interface": "net9"}])
+    node.succeed("attach", "--pod", "default/vm", "--netns", VM)
+    for path in node.ledger.glob("*.json"):
+        path.unlink()
+    assert "rule" not in what(node.gc())
+
+    node.run("ip", "netns", "del", "vm")
+    while any(name.startswith("veth") for name in node.links()):
+        pass
+    (found,) = [finding for finding in node.gc("--dry-run") if finding["what"] == "rule"]
+    assert found["container"].endswith("-net9")
+    assert found in [{key: finding[key] for key in found} for finding in node.gc()]
+    assert "macspoofchk" not in node.run("nft", "list", "ruleset").stdout
+    assert "rule" not in what(node.gc())
+
+
 def test_a_node_without_plexus_is_told_so(node: Machine):
     for path in (node.directory / "net.d").iterdir():
         path.unlink()

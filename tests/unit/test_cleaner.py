@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cni.linux import disk
+from cni.meta import strays
 from cni.meta.reclaim import Reclaimer
 from cni.node import cleaner as cleaner_module
 from cni.node.cleaner import Cleaner
@@ -55,6 +56,7 @@ class Node:
 @pytest.fixture
 def node(tmp_path, monkeypatch) -> Node:
     monkeypatch.setattr(disk, "kind", lambda _: "ext4")
+    monkeypatch.setattr(strays, "find", list)
     return Node(tmp_path)
 
 
