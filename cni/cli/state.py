@@ -48,6 +48,8 @@ class State:
 
     unfinished: list[Unfinished]
     damaged: list[str]
+    newer: list[str]
+    """Records that only a newer version of plexus can read."""
 
 
 def status(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
@@ -81,6 +83,7 @@ def read(records: Ledger) -> State:
         earlier=len(every) - len(attached),
         unfinished=[*_unfinished(records.unfinished, blocking=False), *_unfinished(records, blocking=True)],
         damaged=[*records.damaged(), *records.unfinished.damaged()],
+        newer=[*records.newer(), *records.unfinished.newer()],
     )
 
 
@@ -117,6 +120,7 @@ def _as_text(state: State) -> str:
     earlier = f", and {state.earlier} of an earlier boot" if state.earlier else ""
     lines = [f"attached    {state.attached} containers{earlier}"]
     lines += [f"damaged     {path}" for path in state.damaged]
+    lines += [f"newer       {path}: install the version of plexus that wrote it" for path in state.newer]
     left = [entry for entry in state.unfinished if not entry.blocking]
     blocking = [entry for entry in state.unfinished if entry.blocking]
     lines += _told(f"unfinished  {len(left)} attachments that no DEL could undo; plexus gc tries them again", left)

@@ -120,8 +120,8 @@ class Container:
                 self.record = self.record.with_entry(index, entry.failed(str(error), time.time()))
             raise
 
-    def detach_all(self, *, leave: bool = True) -> None:
-        """Detach newest first, whatever fails; what could not be detached stays recorded.
+    def detach_all(self, *, leave: bool = True, settle: bool = True) -> None:
+        """Detach newest first, whatever fails; what could not be detached stays recorded, if it is to `settle`.
 
         What no other DEL would mend is left among the unfinished, if `leave`, and is no failure any more. Raises one
         CNIError naming each failure.
@@ -136,7 +136,8 @@ class Container:
                 if not (leave and self._is_left(entries[place].ifname, error)):
                     teardown.failures.append(error)
         with teardown.step():
-            self.settle()
+            if settle:
+                self.settle()
         teardown.finish(f'could not detach container "{self.record.container_id}" from all of its networks')
 
     def _is_left(self, ifname: str, error: CNIError) -> bool:

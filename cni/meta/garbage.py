@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
@@ -11,7 +12,10 @@ from cni.plugin.chain import Host
 from cni.plugin.ledger import Record
 from cni.plugin.rollback import Teardown
 from cni.spec import netconf
+from cni.spec.errors import CNIError
 from cni.spec.netconf import NetConfList
+
+log = logging.getLogger(__name__)
 
 Attachments = set[tuple[str, str]]
 """(container ID, ifname) pairs."""
@@ -27,10 +31,12 @@ def collect(
 ) -> None:
     """Undo the records whose (container ID, CNI_IFNAME) is not in `valid`, then forward GC to all networks.
 
-    Each network is told which of its own attachments live: the interfaces we recorded for the living containers.
-    Raises one CNIError naming each failure.
+    Each network is told which of its own attachments live: the interfaces we recorded for the living containers. Where
+    the record of one is lost, only the first network, whose interface the runtime itself names, is. Raises one
+    CNIError naming each failure.
     """
     living = [record for record in known if (record.container_id, record.ifname) in valid]
+    unknown = valid - {(record.container_id, record.ifname) for record in living if _is_readable(record)}
     teardown = Teardown()
     for record in known:
         if record not in living:
@@ -39,7 +45,7 @@ def collect(
     attachments = _attachments(living)
     for network in every_pods[:1]:
         attachments[network.conf.name] |= valid
-    for conf in _distinct([network.conf for network in every_pods], known):
+    for conf in _collectable(every_pods, known, unknown):
         with teardown.step():
             chain.gc(chain.with_every_verb(conf, host), host, sorted(attachments[conf.name]))
     teardown.finish("could not collect all garbage")
@@ -49,11 +55,35 @@ def _attachments(living: Iterable[Record]) -> defaultdict[str, Attachments]:
     """By configuration name, since that is what plugins keep their state by."""
     attachments: defaultdict[str, Attachments] = defaultdict(set)
     for record in living:
-        for entry in record.entries:
-            attachments[netconf.parse(entry.conf).name].add((record.container_id, entry.ifname))
+        for conf, entry in zip(_confs(record), record.entries, strict=True):
+            if conf is not None:
+                attachments[conf.name].add((record.container_id, entry.ifname))
     return attachments
 
 
-def _distinct(configured: list[NetConfList], known: Iterable[Record]) -> Iterable[NetConfList]:
-    recorded = [netconf.parse(entry.conf) for record in known for entry in record.entries]
-    return {conf.text: conf for conf in configured + recorded}.values()
+def _collectable(every_pods: list[Network], known: Iterable[Record], unknown: Attachments) -> Iterable[NetConfList]:
+    """Each network of which it is known who lives in it; `unknown` are living containers that may be in any."""
+    configured = [network.conf for network in every_pods]
+    recorded = [conf for record in known for conf in _confs(record) if conf is not None]
+    confs = {conf.text: conf for conf in configured + recorded}.values()
+    if not unknown:
+        return confs
+    told = "only the cluster network is collected: what else %d living containers are attached to is not recorded: %s …"
+    log.warning(told, len(unknown), min(unknown)[0])
+    return [conf for conf in confs if conf.name in {first.name for first in configured[:1]}]
+
+
+def _confs(record: Record) -> list[NetConfList | None]:
+    """The configurations of a record's entries; None for one that cannot be read."""
+    return [_find_conf(entry.conf) for entry in record.entries]
+
+
+def _is_readable(record: Record) -> bool:
+    return None not in _confs(record)
+
+
+def _find_conf(text: str) -> NetConfList | None:
+    try:
+        return netconf.parse(text)
+    except CNIError:
+        return None

@@ -15,7 +15,7 @@ from cni.meta.container import Container
 from cni.meta.inherited import Inheritance
 from cni.meta.places import Places
 from cni.plugin import chain, ledger, observed
-from cni.plugin.ledger import DamagedRecord, Ledger, Record
+from cni.plugin.ledger import DamagedRecord, Ledger, NewerRecord, Record
 from cni.plugin.rollback import Rollback, Teardown
 from cni.spec.errors import CheckFailed, CNIError, DeleteIncomplete, InvalidConfiguration, TryAgainLater
 from cni.spec.request import Request
@@ -127,13 +127,19 @@ def delete(request: Request) -> None:
     with records.held(request.container_id, request.ifname):
         try:
             own = records.find(request.container_id, request.ifname)
-        except DamagedRecord as error:
+        except (DamagedRecord, NewerRecord) as error:
             _delete_by_plan(request, records, error)
             return
         if own is None:
             records.remove(request.container_id, request.ifname)  # an ADD may have been killed before it was complete
-        if own or not records.unfinished.has(request.container_id, request.ifname):  # else it is for `plexus gc`
+        if own or not _is_left(request, records.unfinished):
             _delete_known(request, conf, records, own)
+
+
+def _is_left(request: Request, unfinished: Ledger) -> bool:
+    """Whether a DEL has left the rest to `plexus gc`; one that left it to a newer plexus may have been cut off."""
+    who = (request.container_id, request.ifname)
+    return unfinished.has(*who) and not unfinished.is_newer(*who)
 
 
 def _delete_known(request: Request, conf: MetaConf | Places, records: Ledger, own: Record | None) -> None:
@@ -307,24 +313,35 @@ def _planned_record(request: Request, who: Identity) -> tuple[Record, str]:
     return record, unknown
 
 
-def _delete_by_plan(request: Request, records: Ledger, damage: DamagedRecord) -> None:
+def _delete_by_plan(request: Request, records: Ledger, unread: DamagedRecord | NewerRecord) -> None:
     """DEL without a readable record: undo what an ADD would make now.
 
-    Raises DeleteIncomplete, once, when it cannot be known what that ADD made besides.
+    The record of a newer plexus is left to that one. Raises DeleteIncomplete, once, when nobody can know what that ADD
+    made besides.
     """
     from cni.meta import config
 
-    aside = records.set_aside(request.container_id, request.ifname)
+    is_newer = isinstance(unread, NewerRecord)
+    teardown = Teardown()
+    aside = ""
+    with teardown.step():
+        aside = (records.leave if is_newer else records.set_aside)(request.container_id, request.ifname)
+    log.warning('%s; it is now "%s"', unread, aside or unread.path)
     conf = config.parse(request)
     who = identity.parse(request.args)
     record, unknown = _planned_record(request, who)
-    Container(record, records, surroundings.host(conf, request), parallel=conf.parallel).detach_all()
-    if who.is_pod and who.full_name not in {other.pod for other in records.records()}:
-        surroundings.source(conf, request).withdraw(who.namespace, who.name)
-    if unknown:
-        raise DeleteIncomplete(
-            f'could not tell all networks of container "{request.container_id}"',
-            f'{damage}; set aside as "{os.path.basename(aside)}"; its pod says no more: {unknown};'
-            " addresses of its additional networks may still be reserved",
-            id="PLX-LEDGER-DAMAGED",
-        )
+    with teardown.step():
+        container = Container(record, records, surroundings.host(conf, request), parallel=conf.parallel)
+        container.detach_all(settle=bool(aside))
+    with teardown.step():
+        if who.is_pod and who.full_name not in {other.pod for other in records.records()}:
+            surroundings.source(conf, request).withdraw(who.namespace, who.name)
+    with teardown.step():
+        if unknown and not is_newer:
+            raise DeleteIncomplete(
+                f'could not tell all networks of container "{request.container_id}"',
+                f'{unread}; set aside as "{os.path.basename(aside)}"; its pod says no more: {unknown};'
+                " addresses of its additional networks may still be reserved",
+                id="PLX-LEDGER-DAMAGED",
+            )
+    teardown.finish(f'could not delete container "{request.container_id}"')

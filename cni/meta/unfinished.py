@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from cni.linux import netns
 from cni.meta import devices_gone
-from cni.plugin.ledger import DamagedRecord, Entry, Ledger, Record
+from cni.plugin.ledger import DamagedRecord, Entry, Ledger, NewerRecord, Record
 from cni.spec.errors import (
     CNIError,
     DecodingFailure,
@@ -95,7 +95,7 @@ def _is_attached(records: Ledger, record: Record) -> bool:
 def _find(unfinished: Ledger, record: Record) -> Record | None:
     try:
         return unfinished.find(record.container_id, record.ifname)
-    except DamagedRecord as error:
+    except (DamagedRecord, NewerRecord) as error:
         log.warning("%s; set aside", error)
         unfinished.set_aside(record.container_id, record.ifname)
         return None

@@ -5,21 +5,25 @@ It is written again around each delegate that is executed, and at the end.
 DEL, CHECK and GC replay the record; they need neither the API, nor the pod, nor its networks' definitions to exist
 still. A record belongs to one call of the runtime, (container ID, CNI_IFNAME), as everything in CNI does; it is the
 JSON file `<directory>/<container ID>@<CNI_IFNAME>.json`, readable by root only.
+
+Other versions of plexus read it too. What one of them does not know it keeps; where it must know, `format` is another
+number, and it leaves the record to who does (docs/adr/0023-records-of-other-versions.md).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cni.plugin import files, hold
 from cni.spec import document, versions
-from cni.spec.errors import CNIError, DecodingFailure
+from cni.spec.errors import CNIError, DecodingFailure, IOFailure
 
 if TYPE_CHECKING:
     from cni.spec.result import Result
@@ -27,8 +31,13 @@ if TYPE_CHECKING:
 FORMAT = 1
 SUFFIX = ".json"
 DAMAGED = ".damaged"
+SINCE_FORMAT_1 = ("pid_namespace", "failure")
+"""Keys that the first builds that wrote this format refused: they are left out where they say nothing."""
 SHOWN = 500
 """Characters that are kept of why something could not be undone."""
+
+
+P = TypeVar("P", bound="Part")
 
 
 class DamagedRecord(DecodingFailure):
@@ -39,8 +48,27 @@ class DamagedRecord(DecodingFailure):
         self.path = path
 
 
+class NewerRecord(DecodingFailure):
+    """A record is of a format that only newer versions know; nothing is wrong with it."""
+
+    def __init__(self, path: str, number: int) -> None:
+        reason = (
+            f"a newer version of plexus wrote it, in format {number}, and this one knows {FORMAT}: install that one"
+        )
+        super().__init__(f'could not read the record "{path}"', reason, id="PLX-LEDGER-NEWER")
+        self.path = path
+
+
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class Part:
+    """Something that a record is made of."""
+
+    unknown: dict[str, Any] = field(default_factory=dict)
+    """What another version has written here besides; it is written again as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(Part):
     """What an attachment could not be undone for."""
 
     reason: str
@@ -54,7 +82,7 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(Part):
     """One attachment, exactly as its delegates were called."""
 
     network: str
@@ -82,10 +110,9 @@ class Entry:
 
     def failed(self, reason: str, now: float) -> Entry:
         """The same entry after a DEL that could not undo it; a clock that was set back begins anew."""
-        before = self.failure
-        since = min(before.since, int(now)) if before else int(now)
-        tries = before.tries + 1 if before else 1
-        return replace(self, failure=Failure(reason=reason[:SHOWN], since=since, tries=tries))
+        before = self.failure or Failure(reason="", since=int(now), tries=0)
+        since = min(before.since, int(now))
+        return replace(self, failure=replace(before, reason=reason[:SHOWN], since=since, tries=before.tries + 1))
 
     def attached(self, result: Result, device_info: dict[str, Any] | None = None) -> Entry:
         """The same entry after its ADD."""
@@ -101,7 +128,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class Record(Part):
     """All attachments that one ADD of the runtime made in a container, in their order."""
 
     container_id: str
@@ -161,14 +188,12 @@ class Ledger:
         """
         if first:
             files.ensure_directory(self.directory)
-        data = {"format": FORMAT} | vars(record) | {"entries": [_encoded(entry) for entry in record.entries]}
-        if not record.pid_namespace:
-            del data["pid_namespace"]  # older versions do not know it
         # ASCII: a path that is not UTF-8 comes back as it was
-        files.replace(self._path(record.container_id, record.ifname), json.dumps(data).encode(), lasting=first)
+        content = json.dumps({"format": FORMAT} | _encoded(record)).encode()
+        files.replace(self._path(record.container_id, record.ifname), content, lasting=first)
 
     def find(self, container_id: str, ifname: str) -> Record | None:
-        """The record of one ADD, if there is one. Raises DamagedRecord, IOFailure."""
+        """The record of one ADD, if there is one. Raises DamagedRecord, NewerRecord, IOFailure."""
         return self._read(self._path(container_id, ifname))
 
     def has(self, container_id: str, ifname: str) -> bool:
@@ -177,7 +202,10 @@ class Ledger:
 
     def _read(self, path: str) -> Record | None:
         content = files.read(path)
-        return None if content is None else _parse(content, path)
+        record = None if content is None else _parse(content, path)
+        if record is not None and self._path(record.container_id, record.ifname) != path:
+            raise DamagedRecord(path, f'it is that of container "{record.container_id}", interface "{record.ifname}"')
+        return record
 
     def remove(self, container_id: str, ifname: str) -> None:
         """Forget one ADD. Raises IOFailure."""
@@ -194,9 +222,23 @@ class Ledger:
     def set_aside(self, container_id: str, ifname: str) -> str:
         """Rename a damaged record, so that it is not read again; return its new path. Raises IOFailure."""
         path = self._path(container_id, ifname)
-        aside = path.removesuffix(SUFFIX) + DAMAGED
+        aside = _unused(path.removesuffix(SUFFIX), DAMAGED)
         files.change(f'set aside the record "{path}"', os.rename, path, aside)
         return aside
+
+    def leave(self, container_id: str, ifname: str) -> str:
+        """Have a record that cannot be read here among the unfinished, as it is; return its new path.
+
+        Raises IOFailure.
+        """
+        path = self._path(container_id, ifname)
+        unfinished = self.unfinished.directory
+        if self.unfinished.has(container_id, ifname):
+            return self.set_aside(container_id, ifname)
+        files.ensure_directory(unfinished)
+        left = os.path.join(unfinished, os.path.basename(path))
+        files.change(f'move the record "{path}"', os.rename, path, left)
+        return left
 
     def records(self) -> Iterator[Record]:
         """All records that can be read."""
@@ -211,20 +253,34 @@ class Ledger:
     def damaged(self) -> list[str]:
         """The paths of records that cannot be read, and of those that were set aside."""
         aside = [os.path.join(self.directory, name) for name in self._names() if name.endswith(DAMAGED)]
-        return sorted([*aside, *(path for path in self._paths() if self._is_damaged(path))])
+        return sorted([*aside, *(path for path, error in self._unreadable() if not isinstance(error, NewerRecord))])
 
-    def _is_damaged(self, path: str) -> bool:
+    def newer(self) -> list[str]:
+        """The paths of records that only a newer version can read."""
+        return [path for path, error in self._unreadable() if isinstance(error, NewerRecord)]
+
+    def is_newer(self, container_id: str, ifname: str) -> bool:
+        """Whether the record of one ADD is one of those."""
         try:
-            self._read(path)
-        except CNIError:
-            return True
+            self.find(container_id, ifname)
+        except CNIError as error:
+            return isinstance(error, NewerRecord)
         return False
+
+    def _unreadable(self) -> Iterator[tuple[str, CNIError]]:
+        for path in self._paths():
+            try:
+                self._read(path)
+            except CNIError as error:
+                yield path, error
 
     def _names(self) -> list[str]:
         try:
-            return sorted(os.listdir(self.directory))
-        except FileNotFoundError:
-            return []
+            return sorted(files.change(f'list "{self.directory}"', os.listdir, self.directory))
+        except IOFailure as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return []
+            raise
 
     def _paths(self) -> list[str]:
         names = self._names()
@@ -234,28 +290,37 @@ class Ledger:
         return os.path.join(self.directory, f"{container_id}@{ifname}{SUFFIX}")
 
 
+def _unused(stem: str, suffix: str) -> str:
+    """A path that nothing is at: what was set aside before stays."""
+    numbers = itertools.chain(("",), (f".{number}" for number in itertools.count(2)))
+    return next(path for number in numbers if not os.path.lexists(path := f"{stem}{number}{suffix}"))
+
+
 def boot_id() -> str:
     """The running boot's identity."""
     content = files.read("/proc/sys/kernel/random/boot_id")
     return content.decode().strip() if content else ""
 
 
-def _encoded(entry: Entry) -> dict[str, Any]:
-    data = dict(vars(entry))
-    failure = data.pop("failure")  # older versions do not know it
-    return data | ({"failure": asdict(failure)} if failure else {})
+def _encoded(part: Part) -> dict[str, Any]:
+    known = {name: _json(value) for name, value in vars(part).items() if value or name not in SINCE_FORMAT_1}
+    known.pop("unknown", None)
+    return part.unknown | known
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Part):
+        return _encoded(value)
+    return [_json(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _parse(content: bytes, path: str) -> Record:
     try:
         data = document.decode(content, "the record")
-        if data.pop("format", None) != FORMAT:
-            raise DamagedRecord(path, f"its format is not {FORMAT}")
-        entries = tuple(_entry(entry) for entry in _items(data.pop("entries")))
-        record = Record(**data | {"path": _items(data.get("path", [])), "entries": entries})
-        _check_types(record)
-        return record
-    except DamagedRecord:
+        _check_format(data.pop("format", None), path)
+        data |= {"path": _items(data.get("path", [])), "entries": tuple(map(_entry, _items(data["entries"])))}
+        return _part(Record, data)
+    except (DamagedRecord, NewerRecord):
         raise
     except CNIError as error:
         raise DamagedRecord(path, error.reason) from error
@@ -263,14 +328,25 @@ def _parse(content: bytes, path: str) -> Record:
         raise DamagedRecord(path, f"it has not the shape of a record: {error}") from error
 
 
+def _check_format(number: Any, path: str) -> None:
+    if type(number) is int and number > FORMAT:
+        raise NewerRecord(path, number)
+    if type(number) is not int or number != FORMAT:
+        raise DamagedRecord(path, f"its format is not {FORMAT}")
+
+
 def _entry(data: dict[str, Any]) -> Entry:
     failure = data.get("failure")
-    if failure is not None:
-        failure = Failure(**failure)
-        _check_types(failure)
-    entry = Entry(**data | {"failure": failure})
-    _check_types(entry)
-    return entry
+    return _part(Entry, data | {"failure": None if failure is None else _part(Failure, failure)})
+
+
+def _part(kind: type[P], data: dict[str, Any]) -> P:
+    """The part that these keys make; what is none of its fields is unknown. Raises TypeError, AttributeError."""
+    names = kind.__dataclass_fields__.keys() - {"unknown"}
+    unknown = {key: value for key, value in data.items() if key not in names}
+    part = kind(unknown=unknown, **{key: value for key, value in data.items() if key in names})
+    _check_types(part)
+    return part
 
 
 def _items(value: Any) -> tuple[Any, ...]:
@@ -279,7 +355,7 @@ def _items(value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _check_types(value: Record | Entry | Failure) -> None:
+def _check_types(value: Part) -> None:
     """Raise TypeError for a field that is not what its annotation says."""
     for name, hint in get_type_hints(type(value)).items():
         if not _is(getattr(value, name), hint):

@@ -341,4 +341,8 @@ def test_the_status_of_a_node_says_what_is_attached_and_what_could_not_be_undone
 def test_the_status_of_a_node_names_records_that_are_damaged(node: Node):
     node.ledger.mkdir(parents=True)
     (node.ledger / "c9@eth0.json").write_text("{")
-    assert node.succeed("status") == f"attached    0 containers\ndamaged     {node.ledger}/c9@eth0.json\n"
+    (node.ledger / "c8@eth0.json").write_text('{"format": 2}')
+    assert node.succeed("status") == (
+        f"attached    0 containers\ndamaged     {node.ledger}/c9@eth0.json\n"
+        f"newer       {node.ledger}/c8@eth0.json: install the version of plexus that wrote it\n"
+    )

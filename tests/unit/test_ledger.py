@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cni.plugin.ledger import DamagedRecord, Entry, Ledger, Record, boot_id
+from cni.plugin.ledger import DamagedRecord, Entry, Ledger, NewerRecord, Record, boot_id
 from cni.spec import convert
 from cni.spec.errors import IOFailure
 
@@ -181,11 +181,14 @@ DAMAGED = {
     "null": b"null",
     "a-list": b"[]",
     "another-program's": b'{"containers": {}}',
-    "a-later-format": written(format=2),
+    "an-earlier-format": written(format=0),
+    "a-format-that-is-text": written(format="2"),
+    "a-format-that-is-true": written(format=True),
     "no-format": written(format=...),
     "no-entries": written(entries=...),
     "no-container": written(container_id=...),
-    "an-unknown-key": written(surprise=1),
+    "another-container's": written(container_id="c2"),
+    "another-interface's": written(ifname="net1"),
     "a-container-that-is-a-number": written(container_id=5),
     "a-netns-that-is-null": written(netns=None),
     "an-inode-that-is-text": written(netns_inode="5"),
@@ -235,6 +238,81 @@ def test_damaged_and_foreign_files_do_not_hide_the_others(ledger: Ledger):
     ledger.write(RECORD)
 
     assert list(ledger.records()) == [RECORD]
+
+
+def test_what_another_version_wrote_besides_is_kept_at_every_level(ledger: Ledger):
+    failure = {"reason": "no", "since": 5, "tries": 1, "code": 7}
+    told = entry(failure=failure, result={"cniVersion": "1.1.0", "new": 1}, device_info={"new": 2}, asked=["x"])
+    before = json.loads(written(surprise={"deep": [1]}, unknown="too", entries=[told]))
+    put(ledger, json.dumps(before).encode())
+
+    found = ledger.find("c1", "eth0")
+    assert found is not None
+    ledger.write(replace(found.with_entry(0, found.entries[0].failed("again", 9)), netns="/n"))
+
+    after = json.loads(path_of(ledger).read_bytes())
+    assert {key: after[key] for key in before if key not in ("netns", "entries")} == {
+        key: value for key, value in before.items() if key not in ("netns", "entries")
+    }
+    (kept,) = after["entries"]
+    assert kept["failure"] == failure | {"reason": "again", "tries": 2}
+    assert {key: kept[key] for key in told if key != "failure"} == {k: v for k, v in told.items() if k != "failure"}
+
+
+def test_what_nobody_needs_to_know_is_not_written(ledger: Ledger):
+    """The first builds that wrote this format refused keys that they did not know."""
+    ledger.write(RECORD)
+
+    content = json.loads(path_of(ledger).read_bytes())
+
+    assert {"unknown", "pid_namespace"}.isdisjoint(content)
+    assert all({"unknown", "failure"}.isdisjoint(entry) for entry in content["entries"])
+
+
+def test_a_newer_format_is_told_from_damage(ledger: Ledger):
+    path = put(ledger, b'{"format": 2, "whatever": []}')
+
+    with pytest.raises(NewerRecord, match=r"could not read the record .* format 2, and this one knows 1") as caught:
+        ledger.find("c1", "eth0")
+
+    assert (caught.value.path, caught.value.id, caught.value.code) == (str(path), "PLX-LEDGER-NEWER", 6)
+    assert list(ledger.records()) == []
+    assert (ledger.damaged(), ledger.newer()) == ([], [str(path)])
+
+
+def test_a_record_of_a_newer_format_is_left_as_it_is(ledger: Ledger):
+    content = b'{"format": 2, "whatever": []}'
+    put(ledger, content)
+
+    left = ledger.leave("c1", "eth0")
+
+    assert not ledger.has("c1", "eth0")
+    assert ledger.unfinished.is_newer("c1", "eth0")
+    assert ledger.unfinished.newer() == [left]
+    assert Path(left).read_bytes() == content
+
+
+def test_a_record_of_a_newer_format_takes_nobodys_place_among_the_unfinished(ledger: Ledger):
+    ledger.unfinished.write(RECORD)
+    put(ledger, b'{"format": 2}')
+
+    left = ledger.leave("c1", "eth0")
+
+    assert ledger.unfinished.find("c1", "eth0") == RECORD
+    assert ledger.damaged() == [left]
+
+
+def test_what_was_set_aside_before_stays(ledger: Ledger):
+    for content in (b"{", b"[", b""):
+        put(ledger, content)
+        ledger.set_aside("c1", "eth0")
+
+    assert [Path(path).name for path in ledger.damaged()] == [
+        "c1@eth0.2.damaged",
+        "c1@eth0.3.damaged",
+        "c1@eth0.damaged",
+    ]
+    assert sorted(Path(path).read_bytes() for path in ledger.damaged()) == [b"", b"[", b"{"]
 
 
 def test_a_damaged_record_set_aside_is_kept_but_read_no_more(ledger: Ledger):
