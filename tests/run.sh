@@ -49,6 +49,13 @@ ensure_environment() {
     printf '%s\n' "$wanted" >.venv/complete
 }
 
+# What guides the long fuzz; there are Pythons and processors that it is not made for.
+ensure_guide() {
+    .venv/bin/python -c 'import atheris' 2>/dev/null || .venv/bin/python -I -m pip install --quiet \
+        --disable-pip-version-check --constraint constraints-tests.txt --only-binary :all: atheris ||
+        say "no atheris for this Python: tests/faults/test_fuzz_guided.py is left out" >&2
+}
+
 requirements() {
     "$1" -I -c 'if True:
         import tomllib
@@ -62,6 +69,7 @@ cd "$root"
 ((EUID == 0)) || say "not root: the tests that need a kernel of their own will be skipped" >&2
 ensure_tools
 ensure_environment
+[[ " $* " != *" --nightly "* ]] || ensure_guide
 if (($#)) || [[ ${PLEXUS_TESTS_STRICT-} != 1 ]]; then
     exec .venv/bin/python -m pytest -n 2 "$@"
 fi

@@ -123,6 +123,9 @@ def parse(model: type[M], data: Mapping[str, Any], what: str) -> M:
         first = error.errors(include_url=False)[0]
         cause = first.get("ctx", {}).get("error", error)
         raise InvalidField(what, _path(first["loc"]), _problem(first)) from cause
+    except UnicodeEncodeError as error:  # JSON can write one half of a pair, which is no character
+        half = ascii(error.object[error.start : error.end]).strip("'")
+        raise InvalidField(what, "", f"a text in it has {half}, which is no character: leave it out") from error
 
 
 def _path(location: tuple[int | str, ...]) -> str:

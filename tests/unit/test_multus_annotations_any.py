@@ -74,6 +74,7 @@ def test_any_text_is_read_or_refused_with_the_annotations_name(text):
 
 @given(st.lists(ELEMENTS, min_size=1, max_size=2))
 @example([{"name": "a", "interface": "\ud800"}])
+@example([{"name": "a", "ips": ["\ud800"]}])
 @example([{"name": "a", "default-route": ["1" * 5000]}])
 @example([{"name": "a", "bandwidth": {"ingressRate": 10**400}}])
 def test_any_json_is_read_or_refused_with_the_annotations_name(elements):
