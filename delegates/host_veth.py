@@ -38,6 +38,13 @@ def alias_of(network: str, container_id: str, ifname: str) -> str:
     return f"{prefix(network)}{_short(container_id, CONTAINER_BYTES)}:{ifname}"
 
 
+def attachment_of(mark: str, container_id: str) -> tuple[str, str] | None:
+    """The network, its name cut to what a mark holds, and the ifname that a mark of this container's tells."""
+    whose, _, ifname = mark.rpartition(":")
+    network = whose.removesuffix(f":{_short(container_id, CONTAINER_BYTES)}").removeprefix(f"{MARK}:")
+    return (network, ifname) if network and mark == alias_of(network, container_id, ifname) else None
+
+
 def prefix(network: str) -> str:
     """How the marks of all attachments to a network begin."""
     return f"{MARK}:{_short(network, NETWORK_BYTES)}:"

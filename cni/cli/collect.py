@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -14,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 from cni.cli import state, table
 from cni.cli.runtime import CONF_DIR, PLUGIN_DIR, read_settings
 from cni.linux import netns
-from cni.meta import reclaim
+from cni.meta import reclaim, traces
 from cni.meta.reclaim import Finding, Outcome, Reclaimer
 from cni.plugin.cache import Cache, Remembered
 from cni.plugin.ledger import Ledger
-from cni.spec import document, netconf
-from cni.spec.document import Document
-from cni.spec.errors import CNIError, DeleteIncomplete, InvalidConfiguration
+from cni.spec.errors import DeleteIncomplete, InvalidConfiguration
 from cni.spec.request import Request
 
 if TYPE_CHECKING:
@@ -70,7 +67,7 @@ class Leases:
     def _every(self) -> Iterator[tuple[DirectoryStore, list[Finding]]]:
         from ipam import networks
 
-        for store in networks.stores(_data_dirs(self.records)):
+        for store in networks.stores(traces.data_dirs(self.records)):
             yield (
                 store,
                 [
@@ -139,25 +136,6 @@ def _reclaimer(environ: Mapping[str, str]) -> tuple[Reclaimer, Ledger]:
     request = Request(command="GC", path=settings.path or (PLUGIN_DIR,), environ=environ).with_conf(conf)
     reclaimer = Reclaimer.of(request)
     return reclaimer, reclaimer.records
-
-
-def _data_dirs(records: Ledger) -> Iterator[str]:
-    """Where the attachments that are known have their leases, and where they are if nobody says otherwise."""
-    from ipam.host_local import DATA_DIR
-
-    yield DATA_DIR
-    for record in (*records.records(), *records.unfinished.records()):
-        for entry in record.entries:
-            with contextlib.suppress(CNIError):
-                yield from _named(netconf.parse(entry.conf).plugins)
-
-
-def _named(plugins: Iterable[Document]) -> Iterator[str]:
-    for plugin in plugins:
-        ipam = document.lookup(plugin, "ipam")
-        directory = document.lookup(ipam, "dataDir") if isinstance(ipam, dict) else None
-        if isinstance(directory, str) and directory.startswith("/"):
-            yield directory
 
 
 def _raise_failures(outcomes: Iterable[Outcome]) -> None:

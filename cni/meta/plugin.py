@@ -279,14 +279,16 @@ def _inheritance(conf: MetaConf | Places) -> Inheritance:
 def _assumed(request: Request) -> Record | None:
     """What an ADD would make now, for a container that somebody else attached, or whose record is lost.
 
-    The runtime's prevResult tells that there was an ADD, for which it is worth to ask the source; else it is what the
-    node knows of every pod. None where that is nothing: usually there was no ADD, or all of it is undone.
+    The runtime's prevResult tells that there was an ADD, for which it is worth to ask the source, and to look for what
+    else is there; else it is what the node knows of every pod. None where that is nothing: usually there was no ADD, or
+    all of it is undone.
     """
-    from cni.meta import config
+    from cni.meta import config, traces
 
     try:
         if request.prev_result:
-            return _planned_record(request, identity.parse(request.args))[0]
+            planned = _planned_record(request, identity.parse(request.args))[0]
+            return traces.added(planned, Ledger(config.parse(request).ledger_directory))
         cluster_network = config.parse(request).cluster_network
         by_definition = cluster_network and "/" not in cluster_network
         return None if by_definition else _planned_record(request, identity.parse(""))[0]
@@ -314,12 +316,12 @@ def _planned_record(request: Request, who: Identity) -> tuple[Record, str]:
 
 
 def _delete_by_plan(request: Request, records: Ledger, unread: DamagedRecord | NewerRecord) -> None:
-    """DEL without a readable record: undo what an ADD would make now.
+    """DEL without a readable record: undo what an ADD would make now, and what else is seen of the container.
 
     The record of a newer plexus is left to that one. Raises DeleteIncomplete, once, when nobody can know what that ADD
     made besides.
     """
-    from cni.meta import config
+    from cni.meta import config, traces
 
     is_newer = isinstance(unread, NewerRecord)
     teardown = Teardown()
@@ -329,7 +331,8 @@ def _delete_by_plan(request: Request, records: Ledger, unread: DamagedRecord | N
     log.warning('%s; it is now "%s"', unread, aside or unread.path)
     conf = config.parse(request)
     who = identity.parse(request.args)
-    record, unknown = _planned_record(request, who)
+    planned, unknown = _planned_record(request, who)
+    record = traces.added(planned, records)
     with teardown.step():
         container = Container(record, records, surroundings.host(conf, request), parallel=conf.parallel)
         container.detach_all(settle=bool(aside))
@@ -341,7 +344,7 @@ def _delete_by_plan(request: Request, records: Ledger, unread: DamagedRecord | N
             raise DeleteIncomplete(
                 f'could not tell all networks of container "{request.container_id}"',
                 f'{unread}; set aside as "{os.path.basename(aside)}"; its pod says no more: {unknown};'
-                " addresses of its additional networks may still be reserved",
+                " what plugins that are executed have of it may still be there",
                 id="PLX-LEDGER-DAMAGED",
             )
     teardown.finish(f'could not delete container "{request.container_id}"')

@@ -142,6 +142,25 @@ def test_a_lost_record_is_replaced_by_what_the_pod_asks_for_when_the_runtime_rem
     clean(node)
 
 
+def test_a_damaged_record_of_a_pod_that_is_gone_is_replaced_by_what_interfaces_and_leases_tell(node, namespace):
+    living = namespace("living")
+    node.add(container_id="c2", netns=living.path)
+    before = node.state()
+    node.add()
+    node.record.write_text("{")
+    for path in node.manifests.iterdir():
+        path.unlink()
+
+    with pytest.raises(CNIError, match="its pod says no more"):
+        node.delete()
+    node.delete()
+
+    after = node.state()
+    assert set(after.pop("files")) - set(before.pop("files")) == {"state/containers/c1@eth0.damaged"}
+    assert after == before
+    assert set(links(living.path)) == {"lo", "eth0", "pod37a8eec1ce1"}
+
+
 def test_without_a_record_the_source_is_asked_for_nothing_unless_the_runtime_remembers_the_add(node):
     node.run("")
     node.define("cluster", node.bridge("cluster", "cni0", "10.244.0.0/24"))
