@@ -30,9 +30,9 @@ Install plexus, or bring an installation up to date. Run it as root. A second ru
                     configuration is not touched
   --help            print this
 
-OS packages that are missing (python3 with venv, iproute2, nftables) are installed where apt-get exists; elsewhere
-they are named, and nothing is changed. Python packages come from the index that pip is configured for, in the
-versions of constraints.txt.
+OS packages that are missing (python3 with venv; for the demo iproute2, iputils-ping and nftables too) are installed
+where apt-get exists; elsewhere they are named, and nothing is changed. Python packages come from the index that pip
+is configured for, in the versions of constraints.txt.
 USAGE
 }
 
@@ -107,7 +107,7 @@ ensure_packages() {
         die "missing: ${missing[*]} (Debian's names). Install them with this system's package manager and run this again"
     apt_install "${missing[@]}" || die "could not install ${missing[*]}: see above"
     read -ra missing <<<"$(missing_packages "$@" | tr '\n' ' ')"
-    ((${#missing[@]} == 0)) || die "still missing: ${missing[*]}; plexus needs Python 3.11 or newer, iproute2, nftables"
+    ((${#missing[@]} == 0)) || die "still missing: ${missing[*]}; plexus needs Python 3.11 or newer, with venv"
 }
 
 # --- What we remember of the machine as it was ---------------------------------------------------------------------
@@ -356,7 +356,7 @@ lock_prefix() {
 }
 
 install_plexus() {
-    ensure_packages ip=iproute2 nft=nftables "$@"
+    ensure_packages "$@"
     python=$(find_python)
     version=$(version_id)
     shebang="#!$prefix/versions/$version/bin/python3 -IS"
@@ -403,7 +403,7 @@ demo() {
         [[ $bin_dir_given ]] || bin_dir=$work/opt/cni/bin
         check_paths
     fi
-    install_plexus ping=iputils-ping
+    install_plexus ip=iproute2 nft=nftables ping=iputils-ping
     exec {lock}<&-
     say
     "$source_dir/conf-examples/demo/run.sh" "$bin_dir"

@@ -11,10 +11,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cni.cli import state, table
-from cni.cli.runtime import CONF_DIR, PLUGIN_DIR, read_settings
+from cni.cli.runtime import read_settings
 from cni.linux import netns
 from cni.meta import reclaim, traces
 from cni.meta.reclaim import Finding, Outcome, Reclaimer
+from cni.node import layout
+from cni.node.host import Host
 from cni.plugin.cache import Cache, Remembered
 from cni.plugin.ledger import Ledger
 from cni.spec.errors import DeleteIncomplete, InvalidConfiguration
@@ -128,12 +130,14 @@ def _reclaimer(environ: Mapping[str, str]) -> tuple[Reclaimer, Ledger]:
     settings = read_settings(environ)
     conf = state.find_conf(environ)
     if conf is None:
+        where = environ.get("NETCONFPATH") or layout.of_host(Host()).conf_dir
         raise InvalidConfiguration(
             "could not find out what plexus attaches here",
-            f'no configuration in "{settings.conf_dir or CONF_DIR}" has the plugin: NETCONFPATH says where to look',
+            f'no configuration in "{where}" has the plugin: NETCONFPATH says where to look',
             id="PLX-CONF-MISSING",
         )
-    request = Request(command="GC", path=settings.path or (PLUGIN_DIR,), environ=environ).with_conf(conf)
+    path = settings.path or (layout.of_host(Host()).bin_dir,)
+    request = Request(command="GC", path=path, environ=environ).with_conf(conf)
     reclaimer = Reclaimer.of(request)
     return reclaimer, reclaimer.records
 

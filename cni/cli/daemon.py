@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser, socket: str) -> None:
         type=_not_negative,
         default=300,
         help="clean up after containers that died without a DEL, as `plexus gc` does, by the configuration in"
-        " NETCONFPATH; 0 is never (default %(default)s)",
+        " NETCONFPATH, or where the distribution has it; 0 is never (default %(default)s)",
     )
 
 

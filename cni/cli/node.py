@@ -199,7 +199,12 @@ def _plan(options: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
         host=_host(options),
         prefix=_prefix(options),
         conf_dir=layout.conf_dir,
-        settings=entry.Settings(name=options.network_name, bin_dir=layout.bin_dir, kubeconfig=options.kubeconfig),
+        settings=entry.Settings(
+            name=options.network_name,
+            bin_dir=layout.bin_dir,
+            kubeconfig=options.kubeconfig,
+            kubelet_dir=layout.kubelet_dir,
+        ),
         settings_file=options.settings,
         primary=options.primary,
         as_multus=options.as_multus,

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cni.cli import table
-from cni.meta import installed
+from cni.node import layout
+from cni.node.host import Host
 from cni.plugin import ledger
 from cni.plugin.ledger import Failure, Ledger
 from cni.spec import document, model
@@ -60,7 +61,7 @@ def status(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def find_conf(environ: Mapping[str, str]) -> Document | None:
     """The meta plugin's configuration, of those that the runtime may use; None where none is. Raises IOFailure."""
-    return installed.find_conf(environ.get("NETCONFPATH") or installed.CONF_DIR)
+    return layout.find_conf(environ, Host())
 
 
 def find_ledger(environ: Mapping[str, str]) -> Ledger:

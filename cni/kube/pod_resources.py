@@ -6,6 +6,7 @@ import functools
 import random
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from cni.kube import grpc
@@ -38,9 +39,17 @@ PAUSE = 0.1
 class PodResources:
     """The API at the Unix socket `path`."""
 
-    def __init__(self, path: str, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self,
+        path: str,
+        timeout: float = TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.path = path
         self.timeout = timeout
+        self._clock = clock
+        self._sleep = sleep
 
     def devices_of(self, namespace: str, name: str) -> dict[str, list[str]]:
         """The pod's devices by resource, of all its containers. Raises TryAgainLater."""
@@ -79,17 +88,17 @@ class PodResources:
     def _ask(self, method: str, **fields: str) -> Any:
         """The answer. Raises Failed when the kubelet answers with a status, TryAgainLater when it does not answer."""
         request = _classes()[f"{METHODS[method]}Request"](**fields).SerializeToString()
-        end = time.monotonic() + self.timeout
+        end = self._clock() + self.timeout
         while True:
             try:
-                left = max(end - time.monotonic(), PAUSE)
+                left = max(end - self._clock(), PAUSE)
                 return _parse(method, grpc.call(self.path, SERVICE + method, request, timeout=left))
             except grpc.Failed as error:
-                if error.status in PASSING or (error.status == grpc.RESOURCE_EXHAUSTED and time.monotonic() > end):
+                if error.status in PASSING or (error.status == grpc.RESOURCE_EXHAUSTED and self._clock() > end):
                     raise self._unanswered(error) from error
                 if error.status != grpc.RESOURCE_EXHAUSTED:
                     raise
-                time.sleep(random.SystemRandom().uniform(0, PAUSE))  # pods that start together need not ask in step
+                self._sleep(random.SystemRandom().uniform(0, PAUSE))  # pods that start together need not ask in step
 
     def _unanswered(self, error: grpc.Failed) -> TryAgainLater:
         return TryAgainLater(

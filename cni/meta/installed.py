@@ -8,8 +8,6 @@ from cni.spec.document import Document
 from cni.spec.errors import CNIError
 from cni.spec.netconf import plugin_type
 
-CONF_DIR = "/etc/cni/net.d"
-
 
 def find_conf(directory: str) -> Document | None:
     """The meta plugin's own, in the first network of `directory` that has it; None where none has. Raises IOFailure."""

@@ -7,8 +7,10 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 
-from cni.meta import installed, reclaim
+from cni.meta import reclaim
 from cni.meta.reclaim import Outcome, Reclaimer
+from cni.node import layout
+from cni.node.host import Host
 from cni.node.metrics import Counter
 from cni.spec.errors import CNIError
 from cni.spec.request import Request
@@ -21,7 +23,6 @@ MOST = 64
 """Containers that are cleaned up after each time."""
 LAST = 5.0
 """Seconds for what has been begun when the daemon ends; all of it may be cut off anywhere."""
-PLUGINS = ("/opt/cni/bin",)
 
 
 class _Ended(Exception):
@@ -37,11 +38,13 @@ class Cleaner(threading.Thread):
         environ: Mapping[str, str],
         counter: Counter,
         pause: Callable[[float], bool] | None = None,
+        host: Host = Host(),  # noqa: B008 - a frozen value
     ) -> None:
         super().__init__(name="cleaner", daemon=True)
         self.period = period
         self.environ = environ
         self.counter = counter
+        self.host = host
         self._ended = threading.Event()
         self._pause = pause or self._ended.wait
         """Waits so many seconds; whether it is time to end."""
@@ -63,11 +66,12 @@ class Cleaner(threading.Thread):
 
     def clean(self) -> list[Outcome]:
         """Clean up once, and count it. Raises CNIError where it cannot be told after whom."""
-        conf = installed.find_conf(self.environ.get("NETCONFPATH") or installed.CONF_DIR)
+        conf = layout.find_conf(self.environ, self.host)
         if conf is None:
             return []
         path = tuple(part for part in self.environ.get("CNI_PATH", "").split(os.pathsep) if part)
-        request = Request(command="GC", path=path or PLUGINS, environ=self.environ).with_conf(conf)
+        path = path or (layout.of_host(self.host).bin_dir,)
+        request = Request(command="GC", path=path, environ=self.environ).with_conf(conf)
         reclaimer = Reclaimer.of(request)
         outcomes = reclaim.collect(reclaimer, GRACE, self._wait, most=MOST)
         for outcome in outcomes:

@@ -33,6 +33,8 @@ class Settings:
     name: str = NAME
     bin_dir: str = ""
     kubeconfig: str = ""
+    kubelet_dir: str = ""
+    """The kubelet's root, where that is not the usual one."""
     extra: Document | None = None
     """The administrator's own keys for plexus."""
 
@@ -54,6 +56,7 @@ def build(network: NetConfList, path: str, settings: Settings) -> bytes:
         "primary": path,
         "binDir": settings.bin_dir,
         "kubeconfig": settings.kubeconfig,
+        "kubeletDir": settings.kubelet_dir,
         "capabilities": dict.fromkeys(sorted(network.capabilities), True),
         "delegates": [primary],
     }

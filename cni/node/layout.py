@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from cni.meta import installed
 from cni.node.host import Host
+from cni.spec.document import Document
 
 MOUNTS = "/proc/self/mountinfo"
 K3S = "/var/lib/rancher/k3s"
@@ -22,13 +25,21 @@ class Layout:
     bin_dir: str = "/opt/cni/bin"
     marker: str = ""
     """A directory that only this distribution has; the containers' own file systems lie in it."""
+    kubelet_dir: str = ""
+    """The kubelet's root, where that is not the usual one."""
 
 
 KUBEADM = Layout("kubeadm")
 LAYOUTS = (
     Layout("k3s", f"{K3S}/agent/etc/cni/net.d", f"{K3S}/data/cni", K3S),
     Layout("rke2", marker="/var/lib/rancher/rke2"),
-    Layout("microk8s", f"{MICROK8S}/current/args/cni-network", f"{MICROK8S}/current/opt/cni/bin", f"{MICROK8S}/common"),
+    Layout(
+        "microk8s",
+        f"{MICROK8S}/current/args/cni-network",
+        f"{MICROK8S}/current/opt/cni/bin",
+        f"{MICROK8S}/common",
+        f"{MICROK8S}/common/var/lib/kubelet",
+    ),
     Layout("talos", marker="/system/state"),
     KUBEADM,
 )
@@ -50,6 +61,23 @@ def detect(host: Host, mounts: str) -> Layout | None:
         if layout.marker and (layout.marker in _root_layers(mounts) or _has(host, layout.marker)):
             return _older_k3s(host, layout) if layout.name == "k3s" else layout
     return KUBEADM if _has(host, "/etc/kubernetes") else None
+
+
+def of_host(host: Host) -> Layout:
+    """The layout of the host that we are on, and the usual one where nothing tells of another."""
+    return detect(host, "") or KUBEADM
+
+
+def find_conf(environ: Mapping[str, str], host: Host) -> Document | None:
+    """The configuration that the runtime has plexus called with; None where none is. Raises IOFailure.
+
+    It is looked for in NETCONFPATH, else where the distribution has it, else where most have it.
+    """
+    if environ.get("NETCONFPATH"):
+        return installed.find_conf(environ["NETCONFPATH"])
+    directories = dict.fromkeys((of_host(host).conf_dir, KUBEADM.conf_dir))
+    found = (installed.find_conf(host.directory(directory)) for directory in directories)
+    return next((conf for conf in found if conf is not None), None)
 
 
 def read_mounts() -> str:
@@ -74,5 +102,5 @@ def _has(host: Host, path: str) -> bool:
 def _older_k3s(host: Host, layout: Layout) -> Layout:
     old = f"{K3S}/data/current/bin"
     if _has(host, old) and not _has(host, layout.bin_dir):
-        return Layout(layout.name, layout.conf_dir, old, layout.marker)
+        return replace(layout, bin_dir=old)
     return layout

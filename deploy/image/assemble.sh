@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Assembles the bundle: plexus with an interpreter and a C library of its own, which run on any Linux of this
-# architecture, whatever it has or lacks. It needs Debian 12's python3.11-venv, nftables and patchelf (or their like).
+# architecture, whatever it has or lacks. It needs Debian 12's python3.11-venv and patchelf (or their like).
 #
 # Usage: assemble.sh DIRECTORY [PYTHON]
 set -euo pipefail
@@ -26,7 +26,6 @@ place_python() {
     stdlib=$(of_python 'sysconfig.get_path("stdlib")')
     mkdir -p "$bundle/bin" "$bundle/lib/$version"
     cp "$(of_python 'os.path.realpath(sys.executable)')" "$bundle/bin/python3"
-    cp "$(type -P nft)" "$bundle/bin/nft"
     tar -C "$stdlib" "${LEFT_OUT[@]/#/--exclude=./}" --exclude=__pycache__ -cf - . |
         tar -C "$bundle/lib/$version" --no-same-owner -xf -
     # Debian's Python and others look in different directories of their prefix.

@@ -29,6 +29,14 @@ def taken() -> list[str]:
     return found
 
 
+def test_systemd_knows_every_word_of_the_units():
+    tools("systemd-analyze")
+    units = [str(UNIT), str(UNIT.with_suffix(".socket"))]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    complaints = (done.stdout + done.stderr).splitlines()
+    assert [line for line in complaints if "/opt/plexus/current/bin/plexus is not executable" not in line] == []
+
+
 def test_the_units_capabilities_do_for_a_bridge_with_masquerading(tmp_path: Path):
     tools("ip", "nft", "unshare", "nsenter", "setpriv")
     bin_dir = tmp_path / "bin"

@@ -22,6 +22,8 @@ SHARED = set(launchers.SHARED)
 THEIRS = b"#!/bin/sh\necho another vendor\n"
 REINSTALLATIONS = 30
 RUN = Path("/run/plexus")
+HIDE = 'for name in {}; do mount --bind /dev/null "$(command -v "$name")"; done; exec "$@"'
+"""Has a shell go on without some programs."""
 OLD = 10**18
 """A time of modification, in nanoseconds, that nothing written now has."""
 
@@ -215,11 +217,16 @@ def test_a_failed_installation_leaves_nothing(fresh):
 
 
 def test_a_missing_package_is_named_and_nothing_is_changed_where_there_is_no_apt(fresh):
-    hide = 'for name in apt-get nft; do mount --bind /dev/null "$(command -v "$name")"; done; exec "$@"'
-    process = fresh.run(before=("unshare", "--mount", "sh", "-c", hide, "sh"))
+    process = fresh.run("--demo", before=("unshare", "--mount", "sh", "-c", HIDE.format("apt-get nft"), "sh"))
     assert process.returncode == 1
     assert "missing: nftables" in process.stderr
     assert tree(fresh.root) == {}
+
+
+def test_the_programs_that_only_the_demo_shows_need_not_be_there(machine):
+    process = machine.run(before=("unshare", "--mount", "sh", "-c", HIDE.format("apt-get nft ip ping"), "sh"))
+    assert process.returncode == 0, process.stderr
+    assert machine.launchers() == ALWAYS | SHARED
 
 
 def test_a_half_built_version_is_built_again(fresh, prefix):

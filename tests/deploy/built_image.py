@@ -14,7 +14,7 @@ import pytest
 from bundled import PYTHON, ROOT
 
 CONTAINERFILE = ROOT / "deploy" / "image" / "Containerfile"
-PACKAGES = "python3-venv,nftables,patchelf,ca-certificates"
+PACKAGES = "python3-venv,patchelf,ca-certificates"
 """What the Containerfile would install by apt-get, had the base not got it already."""
 BASE = "localhost/debian"
 IMAGE = "localhost/plexus"

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ASSEMBLE = ROOT / "deploy" / "image" / "assemble.sh"
 PYTHON = Path("/usr/bin/python3")
 """The distribution's, which knows its own libraries."""
-TOOLS = ("patchelf", "nft", "ldd", "busybox")
+TOOLS = ("patchelf", "ldd", "busybox")
 KEPT = 2
 """Bundles that stay in the cache."""
 ENTER = """

@@ -114,11 +114,13 @@ def test_a_kubelet_that_limits_the_rate_is_asked_again(kubelet):
 
 
 def test_a_kubelet_that_limits_the_rate_for_ever_is_not_waited_for(kubelet):
-    kubelet(Get=[LIMITED])
+    server = kubelet(Get=[LIMITED])
+    clock = iter([0, 0, 1, 1, 40])  # begun; asked, refused and not yet late; asked, refused and late
 
     with pytest.raises(TryAgainLater, match="rejected by rate limit") as caught:
-        PodResources(kubelet.socket, timeout=0.3).devices_of("vms", "vm")
+        PodResources(kubelet.socket, 30, lambda: next(clock), lambda _: None).devices_of("vms", "vm")
     assert caught.value.id == "PLX-KUBELET-UNREACHABLE"
+    assert [method for method, _ in server.stop()] == ["Get", "Get"]
 
 
 def test_a_kubelet_that_does_not_answer_is_passing(kubelet):

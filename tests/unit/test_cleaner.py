@@ -9,7 +9,9 @@ from cni.linux import disk
 from cni.meta import strays
 from cni.meta.reclaim import Reclaimer
 from cni.node import cleaner as cleaner_module
+from cni.node import layout
 from cni.node.cleaner import Cleaner
+from cni.node.host import Host
 from cni.node.metrics import Metrics
 from cni.node.waiting import Waiting
 from cni.plugin.ledger import Entry, Ledger, Record
@@ -122,6 +124,28 @@ def test_without_a_configuration_of_ours_it_waits_for_one(node, content):
     assert cleaner.clean() == []
     node.configure()
     cleaner.clean()
+    assert node.left() == []
+
+
+@pytest.mark.parametrize("name", ["k3s", "microk8s", "kubeadm"])
+def test_the_configuration_is_where_the_distribution_has_it(node, name):
+    found = layout.find(name)
+    root = node.directory / "root"
+    for path in (found.marker, found.conf_dir):
+        (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    (node.conf_dir / "00-plexus.conflist").rename(root / found.conf_dir.lstrip("/") / "00-plexus.conflist")
+    node.dead("c1")
+    Cleaner(300, {}, node.metrics, lambda _: False, Host(str(root))).clean()
+    assert node.left() == []
+
+
+def test_a_directory_that_another_distribution_has_left_does_not_hide_the_configuration(node):
+    root = node.directory / "root"
+    for path in (layout.K3S, "etc/cni/net.d"):
+        (root / path.lstrip("/")).mkdir(parents=True)
+    (node.conf_dir / "00-plexus.conflist").rename(root / "etc/cni/net.d/00-plexus.conflist")
+    node.dead("c1")
+    Cleaner(300, {}, node.metrics, lambda _: False, Host(str(root))).clean()
     assert node.left() == []
 
 

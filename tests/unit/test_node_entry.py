@@ -39,6 +39,12 @@ def test_the_entry_is_a_valid_list_with_one_plugin_of_ours():
     assert model.parse(MetaConf, conf.plugins[0], "it").delegates == (LIST,)
 
 
+def test_the_kubelet_is_told_of_where_it_is_not_in_its_usual_place():
+    assert "kubeletDir" not in plugin(LIST)
+    assert plugin(LIST, kubelet_dir="/snap/kubelet")["kubeletDir"] == "/snap/kubelet"
+    assert plugin(LIST, kubelet_dir="/snap/kubelet", extra={"kubeletDir": "/x"})["kubeletDir"] == "/x"
+
+
 def test_the_network_is_called_what_multus_calls_it_unless_told_otherwise():
     assert built(LIST)["name"] == "multus-cni-network"
     assert built(LIST, name="test1")["name"] == "test1"

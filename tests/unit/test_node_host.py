@@ -90,6 +90,11 @@ def test_the_distribution_is_told_by_its_directory(tmp_path, marker, name, conf_
     assert layout.find(name) == found
 
 
+def test_the_kubelet_of_microk8s_is_in_its_snap_and_all_others_are_where_they_usually_are():
+    found = {known.name: known.kubelet_dir for known in layout.LAYOUTS if known.kubelet_dir}
+    assert found == {"microk8s": "/var/snap/microk8s/common/var/lib/kubelet"}
+
+
 def test_an_older_k3s_has_its_plugins_elsewhere(tmp_path):
     directory(tmp_path, "/var/lib/rancher/k3s/data/0123/bin")
     (tmp_path / "var/lib/rancher/k3s/data/current").symlink_to("/var/lib/rancher/k3s/data/0123")

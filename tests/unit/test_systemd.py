@@ -77,6 +77,13 @@ def test_the_service_keeps_what_attaching_takes_and_executed_plugins_may_need():
     assert {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"} <= families
 
 
+def test_the_service_keeps_executed_plugins_from_nothing_that_they_have_without_the_daemon():
+    """Domains of SELinux and capabilities of files, devices, setns(2), and code that is made while they run."""
+    keys = ("NoNewPrivileges", "ProtectClock", "DevicePolicy", "DeviceAllow", "RestrictNamespaces", "ProcSubset")
+    service = unit("plexus.service")["Service"]
+    assert [key for key in (*keys, "MemoryDenyWriteExecute") if key in service] == []
+
+
 def test_the_service_gives_up_what_nobody_needs():
     service = unit("plexus.service")["Service"]
     for key in ("LockPersonality", "RestrictRealtime", "RestrictSUIDSGID"):
@@ -84,4 +91,6 @@ def test_the_service_gives_up_what_nobody_needs():
     assert service["SystemCallArchitectures"] == "native"
     assert service["SystemCallFilter"] == "~@clock @cpu-emulation @obsolete @raw-io @reboot @swap"
     assert service["UMask"] == "0077"
-    assert {"CAP_SYS_BOOT", "CAP_SYS_TIME", "CAP_SYS_RAWIO"} <= set(service["CapabilityBoundingSet"].split())
+    assert {"CAP_SYS_BOOT", "CAP_SYS_TIME", "CAP_SYS_RAWIO", "CAP_SYSLOG"} <= set(
+        service["CapabilityBoundingSet"].split()
+    )
