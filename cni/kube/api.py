@@ -43,7 +43,8 @@ class ApiServer:
 
     def get_pod(self, namespace: str, name: str, uid: str = "") -> Pod:  # noqa: ARG002 - it is the newest anyhow
         """Return the pod. Raises TryAgainLater when there is none, or no answer."""
-        data = self._ask("GET", f"/api/v1/namespaces/{namespace}/pods/{name}", f'look up pod "{namespace}/{name}"')
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        data = self._ask("GET", path, f'look up pod "{namespace}/{name}"', name)
         if data is None:
             raise TryAgainLater(
                 f'could not find pod "{namespace}/{name}"',
@@ -55,7 +56,7 @@ class ApiServer:
     def find_network(self, namespace: str, name: str) -> NetworkAttachmentDefinition | None:
         """Return the definition, or None. Raises TryAgainLater when there is no answer."""
         what = f'look up NetworkAttachmentDefinition "{namespace}/{name}"'
-        data = self._ask("GET", DEFINITIONS.format(namespace, name), what)
+        data = self._ask("GET", DEFINITIONS.format(namespace, name), what, name)
         return None if data is None else read_definition(namespace, name, data)
 
     def claimed_devices(self, pod: Pod, resources: Collection[str]) -> Devices:
@@ -80,7 +81,7 @@ class ApiServer:
         patch = {"metadata": {key: value for key, value in metadata.items() if value}}
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/status"
         what = f'write the network-status of pod "{pod.full_name}"'
-        if self._ask("PATCH", path, what, body=patch) is None:
+        if self._ask("PATCH", path, what, pod.name, body=patch) is None:
             raise TryAgainLater(f"could not {what}", "the pod is gone", id="PLX-POD-UNKNOWN")
 
     def withdraw(self, namespace: str, name: str, status: Callable[[], str] | None = None) -> None:
@@ -111,13 +112,17 @@ class ApiServer:
     def _look_up(self, path: str, what: str) -> Any:
         return self._ask("GET", path, what)
 
-    def _ask(self, method: str, path: str, what: str, *, body: Mapping[str, Any] | None = None) -> Any:
-        """The answer, or None for 404. Raises TryAgainLater after the deadline, InvalidConfiguration when refused."""
+    def _ask(self, method: str, path: str, what: str, name: str = "", *, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer, which is the object of that name where there is one; None for 404.
+
+        Raises TryAgainLater after the deadline, InvalidConfiguration when refused.
+        """
         end = time.monotonic() + self.deadline
         for pause in _pauses():
             left = max(end - time.monotonic(), SHORTEST_TIMEOUT)
             try:
-                return self.connection.request(method, path, body=body, patch=method == "PATCH", timeout=left)
+                answer = self.connection.request(method, path, body=body, patch=method == "PATCH", timeout=left)
+                return _verified(answer, name)
             except Refused as error:
                 return _refused(error, what)
             except Passing as error:
@@ -148,6 +153,15 @@ def read_definition(namespace: str, name: str, data: Mapping[str, Any]) -> Netwo
     config = (data.get("spec") or {}).get("config") or ""
     annotations = (data.get("metadata") or {}).get("annotations") or {}
     return NetworkAttachmentDefinition(namespace=namespace, name=name, config=config, annotations=annotations)
+
+
+def _verified(answer: Any, name: str) -> Any:
+    """The answer, if it is the object: what a proxy says instead, `{}` say, is no pod without networks."""
+    metadata = answer.get("metadata") if isinstance(answer, Mapping) else None
+    found = metadata.get("name") if isinstance(metadata, Mapping) else None
+    if not isinstance(answer, Mapping) or (name and found != name):
+        raise Passing("the answer is not the object that was asked for: is something else at the server's address?")
+    return answer
 
 
 def _bounded(message: str) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ TOKEN = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]+)*|(?i:bearer)\s+[\w.~+/-]+=*")
 """A JSON web token, and what comes after the word that announces one."""
 HIDDEN = "[hidden]"
 SHOWN = 60
+PART = 1 << 16
+LARGEST = 32 << 20
+"""Bytes of an answer; the longest of ours are pages of lists."""
 NO_HEADERS: Mapping[str, str] = {}
 KEPT = 8
 """Kubeconfigs to which connections are kept; a node has one."""
@@ -58,12 +62,12 @@ class Connection:
 
         Raises Refused, Passing, Unauthorized; InvalidConfiguration when the credentials cannot be read.
         """
-        import urllib3
-
+        end = time.monotonic() + timeout
         headers = {"Content-Type": MERGE_PATCH if patch else "application/json"}
         text = None if body is None else json.dumps(body)
-        answer = self._send(method, path, headers=headers, body=text, timeout=urllib3.Timeout(total=timeout))
-        return _decoded(answer.data, self._client)
+        answer = self._send(method, path, headers=headers, body=text, end=end)
+        with self._failing():
+            return _decoded(_whole(answer, end), self._client)
 
     @contextlib.contextmanager
     def stream(self, path: str, *, silence: float) -> Iterator[Iterator[Any]]:
@@ -71,30 +75,42 @@ class Connection:
 
         Raises as `request`, also from the iterator, Passing after `silence` seconds without any.
         """
-        import urllib3
-
-        answer = self._send("GET", path, timeout=urllib3.Timeout(total=silence), preload_content=False)
+        answer = self._send("GET", path, end=time.monotonic() + silence)
         try:
             yield _objects(answer, self._client)
         finally:
             answer.close()
 
-    def _send(self, method: str, path: str, *, headers: Mapping[str, str] = NO_HEADERS, **how: Any) -> Any:
+    def _send(
+        self, method: str, path: str, *, end: float, headers: Mapping[str, str] = NO_HEADERS, body: str | None = None
+    ) -> Any:
+        """The server's answer, of which nothing but the beginning has been read."""
         import urllib3
 
         client = self._fresh_client()
         headers = {"Accept": "application/json", **headers, **client.authorization()}
-        try:
-            answer = client.pool.request(method, client.server + path, headers=headers, **how)
+        timeout = urllib3.Timeout(total=max(end - time.monotonic(), 0.001))
+        how = {"headers": headers, "body": body, "timeout": timeout, "preload_content": False}
+        with self._failing():
+            try:
+                answer = client.pool.request(method, client.server + path, **how)
+            except ValueError:  # its text would quote the token
+                raise credentials.wrong(self.kubeconfig, "a token that no header can hold") from None
             if not 200 <= answer.status < 300:
-                raise _understood(answer.status, _public(_message(answer.data, answer.reason), client))
+                raise _understood(answer.status, _public(_message(_whole(answer, end), answer.reason), client))
             return answer
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Have failures of the connection be Passing."""
+        import urllib3
+
+        try:
+            yield
         except (urllib3.exceptions.HTTPError, OSError) as error:
             if isinstance(error, urllib3.exceptions.SSLError):
                 self.refresh()  # the authority's certificate may have been replaced
             raise Passing(_reason(error)) from error
-        except ValueError:  # its text would quote the token
-            raise credentials.wrong(self.kubeconfig, "a token that no header can hold") from None
 
     def refresh(self) -> None:
         """Read the credentials anew at the next request: a token is replaced before it expires."""
@@ -143,6 +159,20 @@ def _message(text: bytes, reason: str) -> str:
         return str(json.loads(text)["message"])
     except (TypeError, ValueError, KeyError):
         return reason
+
+
+def _whole(answer: Any, end: float) -> bytes:
+    """All of an answer. Raises Passing where it does not come to an end; urllib3's errors.
+
+    Time-outs of sockets bound each byte's time, and not that of all.
+    """
+    whole = b""
+    while part := answer.read1(PART, decode_content=False):
+        whole += part
+        if len(whole) > LARGEST or time.monotonic() > end:
+            answer.close()
+            raise Passing(f"the answer has not come to its end: {len(whole)} bytes until now")
+    return whole
 
 
 def _public(text: str, client: Client | None) -> str:

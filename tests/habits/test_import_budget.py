@@ -166,6 +166,7 @@ def modules_of_a_pod(folder: Path, verb: str, api: Server) -> set[str]:
     network = {"cniVersion": "1.0.0", "name": "n", "type": "none"}
     annotations = {"k8s.v1.cni.cncf.io/networks": "a,b,c"}
     api.objects["/api/v1/namespaces/d/pods/p"] = {"metadata": {"annotations": annotations}}
+    api.objects["/api/v1/namespaces/d/pods/p/status"] = {}
     for name in "abc":
         definition = {"spec": {"config": json.dumps(network)}}
         api.objects[f"/apis/k8s.cni.cncf.io/v1/namespaces/d/network-attachment-definitions/{name}"] = definition

@@ -46,7 +46,7 @@ class Api(Server):
         if self.cut_off:
             return RESET
         if path == f"{POD}/status":
-            return (403, {"message": "pods/status is forbidden"}) if self.refused else (200, {})
+            return (403, {"message": "pods/status is forbidden"}) if self.refused else (200, self.pod)
         return super().answer(path)
 
     def events(self) -> list[list[str]]:

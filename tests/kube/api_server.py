@@ -48,7 +48,7 @@ class Server:
 
     def answer(self, path):
         if path in self.objects:
-            return 200, self.objects[path]
+            return 200, _named(self.objects[path], path.removesuffix("/status").rpartition("/")[2])
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def _handler(self):
@@ -84,6 +84,11 @@ class Server:
                 pass
 
         return Handler
+
+
+def _named(data, name):
+    """The object as a server gives it: it has the name by which it was asked for."""
+    return data | {"metadata": {"name": name} | data.get("metadata", {})}
 
 
 def write_kubeconfig(path, url, token, cluster=None, user=None):

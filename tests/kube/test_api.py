@@ -9,6 +9,7 @@ import threading
 import pytest
 from api_server import RESET, Server, write_kubeconfig
 
+from cni.kube import connection
 from cni.kube.api import NETWORK_STATUS, ApiServer
 from cni.kube.connection import KEPT, Connection, Connections
 from cni.kube.objects import Pod
@@ -73,6 +74,22 @@ def test_a_passing_failure_is_asked_again(api, server, bad):
 
     assert api.get_pod("vms", "vm").uid == "u1"
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("other", [{}, [], None, "ok", {"metadata": []}, {"metadata": {"name": "other"}}])
+def test_what_is_not_the_object_that_was_asked_for_is_no_pod_without_networks(api, server, other):
+    server.answers = [(200, other), (200, other), (200, POD)]
+
+    assert api.get_pod("vms", "vm").uid == "u1"
+    assert len(server.requests) == 3
+
+
+def test_an_answer_that_is_larger_than_any_of_ours_is_not_taken(api, server, monkeypatch):
+    monkeypatch.setattr(connection, "LARGEST", 100_000)
+    server.answers = [(200, POD | {"padding": "x" * 200_000}), (200, POD | {"padding": "x" * 50_000})]
+
+    assert api.get_pod("vms", "vm").uid == "u1"
+    assert len(server.requests) == 2
 
 
 def test_a_slow_answer_is_waited_for(api, server):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from api_server import Server, write_kubeconfig
 
-from cni.kube.api import ApiServer
+from cni.kube.api import DEFINITIONS, ApiServer
 from cni.kube.connection import Connection
 from cni.kube.objects import Pod
 from cni.node.host_token import Holder, HostToken
@@ -58,6 +58,8 @@ def test_everything_that_is_granted_is_asked_for_and_nothing_else(server, tmp_pa
     api = ApiServer(connection, deadline=5)
     pod = Pod(namespace="d", name="p", uid="u", node="n", claims=("claim",))
     server.objects["/apis/resource.k8s.io/v1/namespaces/d/resourceclaims/claim"] = CLAIM
+    for path in ("/api/v1/namespaces/d/pods/p", "/api/v1/namespaces/d/pods/p/status", DEFINITIONS.format("d", "n")):
+        server.objects[path] = {}
 
     api.get_pod("d", "p")
     api.find_network("d", "n")
