@@ -13,7 +13,7 @@ from cni.meta.untrusted import HostPath
 from cni.spec import model, names
 from cni.spec.errors import InvalidConfiguration
 from cni.spec.model import Many, Model
-from cni.spec.request import Request
+from cni.spec.request import PLUGIN_TIMEOUT, Request
 
 if TYPE_CHECKING:
     from cni.meta.policy import Policy
@@ -63,6 +63,11 @@ class MetaConf(Model):
 
     external: Many[str] = ()
     """Built-in plugin types that are executed all the same."""
+
+    plugin_timeout: Annotated[float, pydantic.Field(ge=places.SHORTEST_TIMEOUT, le=places.LONGEST_TIMEOUT)] = (
+        PLUGIN_TIMEOUT
+    )
+    """Seconds that each executed plugin may take; less where the call has less left."""
 
     parallel: bool = True
     """Whether definitions are looked up, and executed plugins of additional networks run, at the same time."""

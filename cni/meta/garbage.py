@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from cni.meta.networks import Network
-from cni.plugin import chain
+from cni.plugin import chain, deadline
 from cni.plugin.chain import Host
 from cni.plugin.ledger import Record
 from cni.plugin.rollback import Teardown
 from cni.spec import netconf
-from cni.spec.errors import CNIError
+from cni.spec.errors import CNIError, TryAgainLater
 from cni.spec.netconf import NetConfList
 
 log = logging.getLogger(__name__)
@@ -41,14 +41,23 @@ def collect(
     for record in known:
         if record not in living:
             with teardown.step():
+                _check_time(f'container "{record.container_id}"')
                 undo(record)
     attachments = _attachments(living)
     for network in every_pods[:1]:
         attachments[network.conf.name] |= valid
     for conf in _collectable(every_pods, known, unknown):
         with teardown.step():
+            _check_time(f'network "{conf.name}"')
             chain.gc(chain.with_every_verb(conf, host), host, sorted(attachments[conf.name]))
     teardown.finish("could not collect all garbage")
+
+
+def _check_time(what: str) -> None:
+    if deadline.is_over():
+        raise TryAgainLater(
+            f"could not collect the garbage of {what}", "the time of the call is over", id="PLX-GC-LATE"
+        )
 
 
 def _attachments(living: Iterable[Record]) -> defaultdict[str, Attachments]:

@@ -12,11 +12,13 @@ from typing import Any, ClassVar
 
 from cni.spec.document import kind, lookup
 from cni.spec.errors import InvalidConfiguration
-from cni.spec.request import Request
+from cni.spec.request import PLUGIN_TIMEOUT, Request
 
 STATE_DIRECTORY = "/var/lib/cni/plexus"
 BIN_DIRECTORY = "/opt/cni/bin"
 MANIFESTS = "/etc/plexus/manifests"
+SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 1.0, 120.0
+"""Seconds that an executed plugin may be given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Places:
     manifests: str = MANIFESTS
     external: tuple[str, ...] = ()
     parallel: bool = True
+    plugin_timeout: float = PLUGIN_TIMEOUT
     has_manifests: bool = False
     """Whether the configuration names them."""
 
@@ -71,6 +74,7 @@ def parse(request: Request) -> Places:
         manifests=manifests or MANIFESTS,
         external=tuple(external) if _is_texts(external) else (),
         parallel=parallel if isinstance(parallel, bool) else True,
+        plugin_timeout=_seconds(lookup(request.conf, "pluginTimeout")),
         has_manifests=bool(manifests),
     )
 
@@ -78,6 +82,12 @@ def parse(request: Request) -> Places:
 def _text(request: Request, key: str) -> str:
     value = lookup(request.conf, key)
     return value if isinstance(value, str) else ""
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and SHORTEST_TIMEOUT <= value <= LONGEST_TIMEOUT:
+        return float(value)
+    return PLUGIN_TIMEOUT
 
 
 def _is_texts(value: Any) -> bool:

@@ -6,6 +6,7 @@ nobody else is at work on its record. So whoever is only just beginning, or movi
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from cni.meta import places, strays, undo, unfinished
 from cni.meta.alive import World
 from cni.meta.places import Places
+from cni.plugin import deadline
 from cni.plugin.ledger import Ledger, Record
 from cni.spec.errors import CNIError
 from cni.spec.request import Request
@@ -31,6 +33,8 @@ FEW = 32
 """Containers that an ADD cleans up after."""
 MOST = 1000
 """Containers that are cleaned up after at once."""
+LONGEST = 30.0
+"""Seconds for each of them, since a DEL of its runtime would wait for us; for all of them, where an ADD waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,8 @@ class Reclaimer:
     def remove(self, finding: Finding) -> Outcome:
         """Remove it, if it still can go, and nobody else is at work on it."""
         try:
-            removed = self._remove(finding)
+            with deadline.within(LONGEST):
+                removed = self._remove(finding)
         except CNIError as error:
             log.warning('could not clean up after container "%s": %s', finding.container, error)
             return Outcome(finding=finding, removed=False, failure=str(error))
@@ -142,21 +147,27 @@ def find(reclaimer: Reclaimer, grace: float, wait: Callable[[float], object] = t
 def collect(
     reclaimer: Reclaimer, grace: float, wait: Callable[[float], object] = time.sleep, *, most: int = MOST
 ) -> list[Outcome]:
-    """Remove what is found."""
-    return [reclaimer.remove(finding) for finding in find(reclaimer, grace, wait)[:most]]
+    """Remove what is found, as far as the time goes."""
+    found = find(reclaimer, grace, wait)[:most]
+    return [reclaimer.remove(finding) for finding in itertools.takewhile(_is_time, found)]
 
 
 def make_room(conf: MetaConf | Places, request: Request) -> bool:
     """Clean up after some of the dead, because an ADD has found no address; whether there were any."""
-    outcomes = collect(Reclaimer(conf, request, finish=False), GRACE, most=FEW)
+    with deadline.within(LONGEST):
+        outcomes = collect(Reclaimer(conf, request, finish=False), GRACE, most=FEW)
     return any(outcome.removed for outcome in outcomes)
 
 
 def finish_all(conf: MetaConf | Places, request: Request) -> None:
     """Try again what DEL could not finish; what fails stays, and is only logged."""
     reclaimer = Reclaimer(conf, request)
-    for finding in list(reclaimer.unfinished()):
+    for finding in itertools.takewhile(_is_time, list(reclaimer.unfinished())):
         reclaimer.remove(finding)
+
+
+def _is_time(_: Finding) -> bool:
+    return not deadline.is_over()
 
 
 def _tries(record: Record) -> int:

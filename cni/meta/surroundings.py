@@ -30,4 +30,9 @@ def source(conf: MetaConf | Places, request: Request) -> Source:
 def host(conf: MetaConf | Places, request: Request, recorded_path: tuple[str, ...] = ()) -> Host:
     """Where plugins are found, and which of ours are executed all the same."""
     path = dict.fromkeys((conf.bin_dir, *request.path, *recorded_path))
-    return Host(path=tuple(path), environ=request.environ, external=frozenset(conf.external))
+    return Host(
+        path=tuple(path),
+        environ=request.environ,
+        external=frozenset(conf.external),
+        plugin_timeout=conf.plugin_timeout,
+    )

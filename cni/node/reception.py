@@ -24,8 +24,8 @@ DRAIN = 30.0
 """Seconds in which, when we are to end, those in line are still served."""
 HOPELESS = 60.0
 """Seconds after which a line that has not moved is sent away: whoever comes now would not be served either."""
-STUCK = 120.0
-"""Seconds after which nobody has come out of a line that somebody stood in: no worker will be free any more."""
+STUCK = 200.0
+"""Seconds after which nobody has come out of a line that somebody stood in: no call takes so long, see `deadline`."""
 
 
 class Reception:

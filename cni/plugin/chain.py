@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cni.plugin import invoke
 from cni.plugin.invoke import Call
@@ -14,7 +14,7 @@ from cni.spec import versions
 from cni.spec.document import Document, encode, lookup
 from cni.spec.errors import CNIError, IncompatibleVersion, InvalidConfiguration
 from cni.spec.netconf import NetConf, NetConfList, plugin_type
-from cni.spec.request import Request
+from cni.spec.request import PLUGIN_TIMEOUT, Request
 
 if TYPE_CHECKING:
     from cni.spec.result import Result
@@ -39,8 +39,20 @@ class Host:
     path: tuple[str, ...]
     environ: Mapping[str, str]
     external: frozenset[str] = frozenset()
+    plugin_timeout: float = PLUGIN_TIMEOUT
     call: Call = invoke.call
     """For delegates as it is; who plays the runtime uses invoke.call_as_runtime, which reaches the meta plugin."""
+
+    def request(self, command: str, **fields: Any) -> Request:
+        """A call here."""
+        return Request(
+            command=command,
+            path=self.path,
+            environ=self.environ,
+            external=self.external,
+            plugin_timeout=self.plugin_timeout,
+            **fields,
+        )
 
 
 def validate(network: NetConfList, attachment: Attachment, host: Host) -> None:
@@ -115,8 +127,8 @@ def status(network: NetConfList, host: Host) -> None:
     if not versions.at_least(network.cni_version, "1.1.0"):
         return
     for plugin in network.plugins:
-        request = Request(command="STATUS", path=host.path, environ=host.environ, external=host.external)
-        host.call(plugin_type(plugin), request.with_conf(network.conf_for(plugin)))
+        request = host.request("STATUS").with_conf(network.conf_for(plugin))
+        host.call(plugin_type(plugin), request)
 
 
 def gc(network: NetConfList, host: Host, valid: Iterable[tuple[str, str]]) -> None:
@@ -131,8 +143,8 @@ def gc(network: NetConfList, host: Host, valid: Iterable[tuple[str, str]]) -> No
     teardown = Teardown()
     for plugin in network.plugins:
         with teardown.step(), _told(plugin, "gc"):
-            request = Request(command="GC", path=host.path, environ=host.environ, external=host.external)
-            host.call(plugin_type(plugin), request.with_conf(network.conf_for(plugin) | keys))
+            request = host.request("GC").with_conf(network.conf_for(plugin) | keys)
+            host.call(plugin_type(plugin), request)
     teardown.finish(f'could not collect the garbage of network "{network.name}"')
 
 
@@ -150,17 +162,14 @@ def _request(
     network: NetConfList, plugin: NetConf, attachment: Attachment, host: Host, *, prev_result: Document | None = None
 ) -> Request:
     conf = network.conf_for(plugin, prev_result=prev_result, runtime_config=attachment.runtime_config)
-    return Request(
-        command="ADD",
+    return host.request(
+        "ADD",
         container_id=attachment.container_id,
         netns=attachment.netns,
         ifname=attachment.ifname,
         args=attachment.args,
-        path=host.path,
         conf=conf,
         stdin=encode(conf),
-        environ=host.environ,
-        external=host.external,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from cni.linux import netns
+from cni.plugin import deadline
 from cni.spec import document, names, versions
 from cni.spec.document import lookup
 from cni.spec.errors import DecodingFailure, IncompatibleVersion, InvalidNetns
@@ -47,7 +48,8 @@ def handle(plugin: Plugin, request: Request) -> Result | None:
     check(request)
     if request.command in ("ADD", "DEL"):
         _refuse_own_netns(request)
-    result: Result | None = getattr(plugin, HANDLERS[request.command])(request)
+    with deadline.of_call(request.command):
+        result: Result | None = getattr(plugin, HANDLERS[request.command])(request)
     return result
 
 

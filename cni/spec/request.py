@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from cni.spec.result import Result
 
 
+PLUGIN_TIMEOUT = 60.0
+"""Seconds that an executed plugin gets, unless the node's configuration says otherwise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a plugin is asked to do."""
@@ -49,6 +53,9 @@ class Request:
 
     external: frozenset[str] = frozenset()
     """Types that are built in, but that the operator wants executed."""
+
+    plugin_timeout: float = PLUGIN_TIMEOUT
+    """Seconds that a plugin gets that is executed."""
 
     def replace(self, **changes: Any) -> Request:
         """A copy with these fields changed."""

@@ -41,6 +41,7 @@ TAKES = {
     "readinessTimeout": ("number", "fraction"),
     "auxiliaryCNIChainName": ("text",),
     "parallel": ("boolean",),
+    "pluginTimeout": ("number", "fraction"),
     "retryDeleteOnError": ("boolean",),
     "logFile": ("text",),
     "logLevel": ("text",),
@@ -122,6 +123,8 @@ def test_keys_match_in_any_case_and_unknown_ones_are_nobodys_business():
         ({"logOptions": {"compress": 1}}, r"logOptions.compress"),
         ({"apiTimeout": 0}, "apiTimeout"),
         ({"readinessTimeout": -1}, "readinessTimeout"),
+        ({"pluginTimeout": 0.5}, "pluginTimeout"),
+        ({"pluginTimeout": 121}, "pluginTimeout"),
         ({"kubeconfig": "/x", "manifests": "/y"}, "exclude each other"),
         ({"clusterNetwork": ""}, "it needs `delegates` or `clusterNetwork`"),
         ({"clusterNetwork": None, "delegates": []}, "it needs `delegates` or `clusterNetwork`"),
@@ -165,9 +168,9 @@ def test_delete_takes_an_empty_directory_for_the_default_too(key: str):
     assert (read.cni_dir, read.bin_dir) == (places.STATE_DIRECTORY, "/opt/cni/bin")
 
 
-@pytest.mark.parametrize("key", ["cniDir", "binDir", "manifests", "external", "parallel"])
+@pytest.mark.parametrize("key", ["cniDir", "binDir", "manifests", "external", "parallel", "pluginTimeout"])
 def test_delete_reads_the_same_as_add(key: str):
-    field = {"cniDir": "cni_dir", "binDir": "bin_dir"}.get(key, key)
+    field = {"cniDir": "cni_dir", "binDir": "bin_dir", "pluginTimeout": "plugin_timeout"}.get(key, key)
     for value in (False, *(ANY[kind] for kind in TAKES[key])):
         with contextlib.suppress(InvalidConfiguration):
             of_add = getattr(parse(**{key: value}), field)
