@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from functools import partial
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ipam.allocator import Pool
 
 # What reads the whole configuration is imported where it is needed: DEL and GC do without, at half the time.
+
+log = logging.getLogger(__name__)
 
 DATA_DIR = "/var/lib/cni/networks"
 
@@ -72,11 +75,18 @@ def check(request: Request) -> None:
 def gc(request: Request) -> None:
     """Give back every lease of the network that no valid attachment holds.
 
+    None where other machines may have leases too: the runtime tells of its own attachments only.
+
     Raises DecodingFailure, InvalidConfiguration, TryAgainLater, IOFailure, DeleteIncomplete.
     """
+    from cni.linux import disk
+
     valid = request.valid_attachments()
     store = _store(request)
     if store.exists():
+        if not disk.has_one_user(store.location):
+            log.info('no leases of "%s" are collected: other machines may have theirs there', store.location)
+            return
         with store.locked():
             what = f'could not release all stale addresses of network "{request.network}"'
             leases.release_chosen(store, partial(leases.held_by_none_of, valid), what)

@@ -101,6 +101,7 @@ class Manifests:
     def withdraw(self, namespace: str, name: str, status: Callable[[], str] | None = None) -> None:
         """Remove the pod's file, unless another sandbox of the pod has written its own by now. Raises IOFailure."""
         path = self._status_path(namespace, name)
+        files.sweep_beside(path)
         present = files.read(path)
         if present is not None and (status is None or present == status().encode()):
             files.remove(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from cni.meta import places, strays, undo, unfinished
 from cni.meta.alive import World
 from cni.meta.places import Places
-from cni.plugin import deadline
+from cni.plugin import deadline, files
 from cni.plugin.ledger import Ledger, Record
 from cni.spec.errors import CNIError
 from cni.spec.request import Request
@@ -95,6 +96,16 @@ class Reclaimer:
             return strays.remove(finding.container)
         return self._finish(finding) if finding.what == UNFINISHED else self._undo(finding)
 
+    def sweep(self) -> None:
+        """Remove what calls that were killed have left half written: no record, and no DEL, knows of it."""
+        status = self.conf.status_directory
+        directories = [self.records.directory, self.records.unfinished.directory]
+        try:
+            for directory in [*directories, *(os.path.join(status, name) for name in files.names(status))]:
+                files.sweep(directory)
+        except CNIError as error:
+            log.warning("could not remove what is half written: %s", error)
+
     def _world(self) -> World:
         return World(self.records.directory)
 
@@ -147,7 +158,8 @@ def find(reclaimer: Reclaimer, grace: float, wait: Callable[[float], object] = t
 def collect(
     reclaimer: Reclaimer, grace: float, wait: Callable[[float], object] = time.sleep, *, most: int = MOST
 ) -> list[Outcome]:
-    """Remove what is found, as far as the time goes."""
+    """Remove what is found, as far as the time goes, and what is half written."""
+    reclaimer.sweep()
     found = find(reclaimer, grace, wait)[:most]
     return [reclaimer.remove(finding) for finding in itertools.takewhile(_is_time, found)]
 
@@ -160,8 +172,9 @@ def make_room(conf: MetaConf | Places, request: Request) -> bool:
 
 
 def finish_all(conf: MetaConf | Places, request: Request) -> None:
-    """Try again what DEL could not finish; what fails stays, and is only logged."""
+    """Try again what DEL could not finish, and sweep; what fails stays, and is only logged."""
     reclaimer = Reclaimer(conf, request)
+    reclaimer.sweep()
     for finding in itertools.takewhile(_is_time, list(reclaimer.unfinished())):
         reclaimer.remove(finding)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from cni.linux import netns
 from cni.linux.netns import Identity
 from cni.meta import surroundings
 from cni.meta.container import Container
+from cni.plugin import ledger
 from cni.plugin.ledger import Ledger, Record
 from cni.plugin.rollback import Teardown
 from cni.spec.errors import CNIError
@@ -18,6 +20,8 @@ from cni.spec.request import Request
 if TYPE_CHECKING:
     from cni.meta.config import MetaConf
     from cni.meta.places import Places
+
+log = logging.getLogger(__name__)
 
 
 def undo(record: Record, records: Ledger, conf: MetaConf | Places, request: Request, *, told: str = "") -> None:
@@ -52,10 +56,21 @@ def _status(record: Record) -> str:
 
 
 def _sandbox(record: Record, told: str) -> str:
-    """The namespace to clean: the one DEL names, else the recorded one if it still is the same."""
-    if told or not record.netns_inode or netns.find_inode(record.netns) != record.netns_inode:
+    """The namespace to clean: the one DEL names, else the recorded one; none that is another container's by now."""
+    path = told or record.netns
+    if not record.netns_inode or not path:
         return told
-    with contextlib.suppress(CNIError):
-        if netns.identity(record.netns).may_be(Identity(record.netns_inode, record.netns_cookie)):
-            return record.netns
-    return told
+    try:
+        found = netns.identity(path)
+    except CNIError:
+        return told
+    if _is_of_this_boot(record) and found.may_be(Identity(record.netns_inode, record.netns_cookie)):
+        return path
+    if told:
+        log.warning('nothing is done in "%s", which is not where container "%s" was', told, record.container_id)
+    return ""
+
+
+def _is_of_this_boot(record: Record) -> bool:
+    """Whether what told namespaces apart then does so now: each boot begins to count anew."""
+    return record.boot_id in ("", ledger.boot_id())

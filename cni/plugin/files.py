@@ -15,6 +15,9 @@ from cni.spec.errors import IOFailure
 P = ParamSpec("P")
 T = TypeVar("T")
 
+TEMPORARY = ".tmp"
+"""How the name of a file ends that is being written; it begins with a dot."""
+
 
 def change(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Make one change to the file system. Raises IOFailure, which says what could not be done and why."""
@@ -65,6 +68,23 @@ def create(path: str, content: bytes, mode: int = 0o600) -> bool:
 def remove(path: str) -> bool:
     """Remove `path`; whether it was there. Raises IOFailure."""
     return change(f'remove "{path}"', _remove, path)
+
+
+def names(directory: str) -> list[str]:
+    """What is in the directory; nothing where there is none. Raises IOFailure."""
+    return change(f'list "{directory}"', _names, directory)
+
+
+def sweep(directory: str) -> None:
+    """Remove what writers that were killed have left in the directory, and no living one's. Raises IOFailure."""
+    for name in names(directory):
+        if name.startswith(".") and name.endswith(TEMPORARY):
+            _sweep(os.path.join(directory, name))
+
+
+def sweep_beside(path: str) -> None:
+    """Remove what a writer of `path` that was killed has left, if there is any."""
+    _sweep(_temporary_path(path))
 
 
 def read(path: str) -> bytes | None:
@@ -151,7 +171,7 @@ def _temporary(path: str, mode: int) -> Iterator[tuple[str, int]]:
 
 def _temporary_path(path: str, own: str = "") -> str:
     directory, name = os.path.split(path)
-    return os.path.join(directory, f".{name}{own}.tmp")
+    return os.path.join(directory, f".{name}{own}{TEMPORARY}")
 
 
 def _create_alone(temporary: str, mode: int) -> tuple[str, int] | None:
@@ -228,3 +248,10 @@ def _read(path: str) -> bytes | None:
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -93,6 +93,17 @@ def test_who_died_without_a_delete_is_cleaned_up_after_and_the_living_are_not(no
     assert (lease_owners(node), rules(node.host.path)) == ([], [])
 
 
+def test_what_a_killed_add_left_half_written_goes_though_no_record_names_it(node):
+    state = node.directory / "state"
+    left = [state / "containers" / ".c9@eth0.json.tmp", state / "network-status" / "default" / ".vm.json.tmp"]
+    for clean_up in (collect, Node.collect):
+        for path in left:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{")
+        clean_up(node)
+        assert [path for path in left if path.exists()] == []
+
+
 def test_a_namespace_that_only_a_process_holds_lives(node):
     node.add()
     with holding("nsenter", f"--net={node.sandbox.path}"):
@@ -234,7 +245,8 @@ def test_who_is_dead_is_told_from_another_who_has_got_its_inode_and_its_path(nod
     assert set(links(other.path)) == {"lo", "eth0", "eth9"}
 
 
-def test_a_delete_that_names_no_namespace_leaves_one_alone_that_has_got_the_path_and_the_inode(node, namespace):
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_delete_leaves_a_namespace_alone_that_has_got_the_path_and_the_inode(node, namespace, is_named):
     other = namespace("other")
     node.add()
     (record,) = ledger(node).records()
@@ -244,7 +256,24 @@ def test_a_delete_that_names_no_namespace_leaves_one_alone_that_has_got_the_path
     die(node, node.sandbox)
     other.ip("link add eth0 type veth peer name eth9")
 
-    node.delete(netns="")
+    node.delete(netns=other.path if is_named else "")
+
+    assert set(links(other.path)) == {"lo", "eth0", "eth9"}
+    assert lease_owners(node) == []
+
+
+def test_what_tells_namespaces_apart_tells_nothing_of_those_of_an_earlier_boot(node, namespace):
+    other = namespace("other")
+    node.add(netns=other.path)
+    (record,) = ledger(node).records()
+    die(node, other)
+    subprocess.run(["ip", "netns", "add", other.name], check=True)
+    other.ip("link add eth0 type veth peer name eth9")
+    known = netns.identity(other.path)
+    earlier = replace(record, boot_id="an-earlier-one", netns_inode=known.inode, netns_cookie=known.cookie)
+    ledger(node).write(earlier)
+
+    node.delete(netns=other.path)
 
     assert set(links(other.path)) == {"lo", "eth0", "eth9"}
     assert lease_owners(node) == []

@@ -181,6 +181,19 @@ def test_with_a_file_goes_what_a_killed_writer_left_of_it(tmp_path: Path):
         assert os.listdir(tmp_path) == []
 
 
+def test_what_killed_writers_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path: Path):
+    for name in (".dead.tmp", ".alive.tmp", "file.tmp", ".file"):
+        (tmp_path / name).write_bytes(b"half a con")
+    with (tmp_path / ".alive.tmp").open() as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        files.sweep(str(tmp_path))
+        assert sorted(os.listdir(tmp_path)) == [".alive.tmp", ".file", "file.tmp"]
+    files.sweep(str(tmp_path / "none"))
+    files.sweep_beside(str(tmp_path / "alive"))
+    files.sweep_beside(str(tmp_path / "alive"))
+    assert sorted(os.listdir(tmp_path)) == [".file", "file.tmp"]
+
+
 def test_what_is_not_there_reads_as_none_and_removes_as_false(tmp_path: Path):
     path = str(tmp_path / "file")
     assert files.read(path) is None

@@ -170,6 +170,20 @@ def test_where_other_machines_may_have_leases_too_nothing_is_freed(machine, kind
     assert machine.held() == before
 
 
+@pytest.mark.parametrize("kind", ["nfs4", "ceph", ""])
+def test_a_runtimes_list_of_the_living_says_nothing_of_the_containers_of_other_machines(machine, kind):
+    fill(machine)
+    request = machine.request("", "GC")
+    request = request.with_conf({**request.conf, "cni.dev/valid-attachments": []})
+    machine.file_system(kind)
+    before = machine.held()
+    host_local.gc(request)
+    assert machine.held() == before
+    machine.file_system("ext4")
+    host_local.gc(request)
+    assert machine.held() == {}
+
+
 @pytest.mark.parametrize("damage", [b"", b"x", b"plexus index 2", os.urandom(5000)])
 def test_a_table_that_is_damaged_proves_nothing(machine, damage):
     fill(machine)

@@ -182,6 +182,15 @@ def test_network_status_is_published_and_taken_back(manifests):
     manifests.withdraw("vms", "p", lambda: "[1]")
 
 
+def test_with_a_network_status_goes_what_a_killed_call_has_left_of_it(manifests, tmp_path):
+    manifests.publish(Pod(namespace="vms", name="p"), "[1]")
+    manifests.withdraw("vms", "p")
+    (directory,) = tmp_path.rglob("vms")
+    (directory / ".p.json.tmp").write_text("[")
+    manifests.withdraw("vms", "p", lambda: "[1]")
+    assert list(directory.iterdir()) == []
+
+
 def test_yaml_cannot_make_objects_of_python(manifests, tmp_path):
     _write(manifests, "x.yaml", f"kind: !!python/object/apply:os.mkdir [{tmp_path}/made]\n")
 
