@@ -174,20 +174,25 @@ class BadNode(Node):
         concerned = names if verb not in ("GC", "STATUS") else {}
         return {"CNI_COMMAND": verb, "CNI_PATH": str(self.bin), "PATH": PATH, "A_TOKEN": SECRET, **concerned}
 
-    def call(self, verb: str, **keys: Any) -> Answer:
+    def call(self, verb: str, *, environ: dict[str, str] | None = None, **keys: Any) -> Answer:
         """Be called by a runtime, in this process."""
+        told = self.environ(verb) | (environ or {})
         text = json.dumps(self.conf | keys).encode()
         stdout, stderr = io.StringIO(), io.StringIO()
 
         def serve() -> int:
             log.begin(stderr)
             try:
-                return skel.run("plexus", self.environ(verb), io.BytesIO(text), stdout, stderr)
+                return skel.run("plexus", told, io.BytesIO(text), stdout, stderr)
             finally:
                 log.end()
 
         status = netns.run_inside(self.host.path, serve)
         return Answer(status, stdout.getvalue(), stderr.getvalue())
+
+    def call_for(self, sandbox: Namespace, verb: str) -> Answer:
+        """The same for another container, which is no pod's and has the cluster network only."""
+        return self.call(verb, environ={"CNI_CONTAINERID": "c0", "CNI_NETNS": sandbox.path, "CNI_ARGS": ""})
 
     def of_every_pod(self) -> dict[str, Any]:
         """Keys that make the bad network the cluster's, which STATUS and GC are about, beside one more."""

@@ -25,6 +25,7 @@ BAD_TYPE = InvalidConfiguration("invalid plugin name: a/b", "", id="PLX-PLUGIN-T
 SAID_NO = PluginFailed("cannot", "", code=7)
 SAID_WHAT = PluginFailed("cannot", "", code=6)
 LATER = TryAgainLater("busy")
+HUNG = TryAgainLater('plugin "x" did not end', id="PLX-PLUGIN-HUNG")
 UNREADABLE = IOFailure("disk")
 CRASHED = PluginFailed("it was killed")
 FOREIGN = PluginFailed("boom", "", code=999)
@@ -101,6 +102,8 @@ CASES = {
     "busy-and-quick": (LATER, 1.0, NEVER),
     "busy-and-slow": (LATER, 200.0, 5),
     "busy-and-very-slow": (LATER, 10000.0, 5),
+    "hangs-and-quick": (HUNG, 1.0, NEVER),
+    "hangs-and-slow": (HUNG, 200.0, 5),
     "disk": (UNREADABLE, 60.0, 11),
     "crashes": (CRASHED, 300.0, 5),
     "anything": (FOREIGN, 150.0, 5),
