@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cni.linux import netns, sysctl
 from cni.linux.link import Link
-from cni.linux.links import Links
+from cni.linux.links import HALF_MADE, Links
 from cni.spec.errors import InvalidConfiguration, KernelFailure, PluginUnavailable, UnsupportedField
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ def ensure(host: Links, conf: BridgeConf) -> Link:
     found = host.find(conf.bridge)
     if found is None:
         bridge = _create(host, conf)
+    elif _is_half_made(found):
+        bridge = host.finish_bridge(found, alias=ALIAS, mtu=conf.mtu, detect_duplicates=conf.enabledad)
+        _check(host, bridge, conf)
     else:
         bridge = found
         _check(host, bridge, conf)
@@ -59,7 +62,7 @@ def remove_unused(name: str) -> None:
     """Delete the bridge, if we made it and it has no port. Raises KernelFailure."""
     with netns.exclusive(), Links() as host:
         bridge = host.find(name)
-        if bridge and bridge.kind == "bridge" and bridge.alias == ALIAS and not _has_ports(host, bridge):
+        if bridge and bridge.kind == "bridge" and _is_ours(bridge) and not _has_ports(host, bridge):
             host.delete(bridge)
 
 
@@ -89,6 +92,15 @@ def _create(host: Links, conf: BridgeConf) -> Link:
             reason = "this kernel has no bridge VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)"
             raise _no_vlans(conf, reason) from error
         raise
+
+
+def _is_ours(bridge: Link) -> bool:
+    return bridge.alias == ALIAS or _is_half_made(bridge)
+
+
+def _is_half_made(link: Link) -> bool:
+    """Whether one of us was killed while making it: nobody else looks while somebody does."""
+    return link.group == HALF_MADE and link.kind == "bridge"
 
 
 def _missing(host: Links, conf: BridgeConf) -> InvalidConfiguration:

@@ -35,6 +35,7 @@ class Link(Device):
     promisc: bool
     txqueuelen: int
     alias: str
+    group: int
     master: int
     """Index of the bridge that it is a port of; 0 for none."""
 
@@ -77,6 +78,7 @@ def decode(message: Any) -> Link:
         promisc=bool(message["flags"] & IFF_PROMISC),
         txqueuelen=attributes.get("IFLA_TXQLEN", 0),
         alias=attributes.get("IFLA_IFALIAS", ""),
+        group=attributes.get("IFLA_GROUP", 0),
         master=attributes.get("IFLA_MASTER", 0),
         peer=attributes.get("IFLA_LINK", 0) if kind == "veth" else 0,
         info=info,

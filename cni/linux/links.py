@@ -28,6 +28,8 @@ TXQUEUELEN = 1000
 """Packets a queueing discipline on the link may hold, if it is given one; the kernel's own default for hardware."""
 UNWANTED = 0x706C7873
 """The group of links that are about to be deleted; whoever finds one in it may delete it."""
+HALF_MADE = 0x706C7868
+"""The group of bridges that nobody has finished yet."""
 POLLS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.7, 1.0)
 """Seconds between looks at a state the kernel reaches by itself; together as long as the reference plugins wait."""
 
@@ -104,18 +106,22 @@ class Links:
         info = nested(("IFLA_INFO_KIND", "bridge"), *filtering)
         what = f'create bridge "{name}"' + (" with VLAN filtering" if vlan_filtering else "")
         try:
-            self._create(what, ("IFLA_IFNAME", name), ("IFLA_LINKINFO", info))
+            self._create(what, ("IFLA_IFNAME", name), ("IFLA_GROUP", HALF_MADE), ("IFLA_LINKINFO", info))
         except KernelFailure as error:
             if error.errno != errno.EEXIST:
                 raise
             return self.get(name)
-        made = self.get(name)
+        return self.finish_bridge(self.get(name), alias=alias, mtu=mtu, detect_duplicates=detect_duplicates)
+
+    def finish_bridge(self, made: Link, *, alias: str, mtu: int = 0, detect_duplicates: bool = True) -> Link:
+        """Have a half-made bridge as `create_bridge` makes it; whoever began it may have been killed over it."""
         if not detect_duplicates:
             self.trust_addresses(made)
         try:
-            # Not with the message that creates it: only an MTU that is changed later does the kernel take for a wish.
+            # Not with the message that creates it: it takes no alias, and no MTU for more than a suggestion.
             size = [("IFLA_MTU", mtu)] if mtu else []
-            self._set(f'set up bridge "{name}"', made, ("IFLA_IFALIAS", alias), *size, flags=IFF_UP)
+            what = f'set up bridge "{made.name}"'
+            self._set(what, made, ("IFLA_IFALIAS", alias), ("IFLA_GROUP", 0), *size, flags=IFF_UP)
         except KernelFailure:
             self.delete(made)
             raise

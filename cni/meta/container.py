@@ -6,9 +6,11 @@ import contextlib
 import functools
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from cni.meta import device_info, served, stages, unfinished
@@ -70,7 +72,9 @@ class Container:
         self.begun.add(entry.ifname)
         with self._for_network("attach", entry):
             device_info.place(entry, self.record.container_id, described)
-            result = chain.add(_conf(entry), self._attachment(entry), self.host)
+            conf = _conf(entry)
+            with self._alone(conf, entry):
+                result = chain.add(conf, self._attachment(entry), self.host)
             served.verify(entry, self.record.netns, result)
         return result
 
@@ -104,10 +108,22 @@ class Container:
         """DEL through the plugins; one that does not know the container has nothing to undo. Raises CNIError."""
         try:
             conf = chain.with_every_verb(_conf(entry), self.host)
-            chain.delete(conf, self._attachment(entry), self.host, self._told_result(conf, entry))
+            with self._alone(conf, entry):
+                chain.delete(conf, self._attachment(entry), self.host, self._told_result(conf, entry))
         except CNIError as error:
             if unfinished.failures(error):
                 raise
+
+    def _alone(self, conf: NetConfList, entry: Entry) -> AbstractContextManager[None]:
+        """Keep out, where plugins are executed, what another call has executed for the attachment and was killed over.
+
+        Built-in plugins end with their process.
+        """
+        if chain.is_built_in(conf, self.host):
+            return contextlib.nullcontext()
+        from cni.plugin import underway
+
+        return underway.alone(os.path.dirname(self.ledger.directory), self.record.container_id, entry.ifname)
 
     @contextlib.contextmanager
     def _noting(self, entry: Entry) -> Iterator[None]:

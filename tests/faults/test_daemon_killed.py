@@ -152,7 +152,8 @@ class Node:
         found = [link for link in self.host.links() if link not in {"lo", *bridges}]
         found += [str(path) for path in self.leases.rglob("*") if path.name.startswith("10.")]
         found += [str(path) for path in self.directory.rglob("*.tmp")]
-        found += [str(path) for path in (self.directory / "state").rglob("*") if path.is_file()]
+        state = [path for path in (self.directory / "state").rglob("*") if path.name != "executing.lock"]
+        found += [str(path) for path in state if path.is_file()]
         lines = self.host.firewall().splitlines()
         found += [line for line in lines if "container" in line.replace("containernetworking", "")]
         return found

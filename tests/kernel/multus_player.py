@@ -141,8 +141,9 @@ class Player:
         parts[what]()
 
     def files(self) -> list[str]:
-        """What is remembered; a damaged record that was set aside is none."""
-        found = (path for path in self.state.rglob("*") if path.is_file() and path.suffix != ".damaged")
+        """What is remembered; a damaged record that was set aside is none, nor is a lock."""
+        kept = (".damaged", ".lock")
+        found = (path for path in self.state.rglob("*") if path.is_file() and path.suffix not in kept)
         return sorted(str(path.relative_to(self.state)) for path in found)
 
     def calls(self) -> list[dict[str, Any]]:

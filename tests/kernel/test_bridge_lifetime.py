@@ -10,6 +10,7 @@ import pytest
 from machine import Namespace, Runtime, fail_at
 from reference_plugins import Reference
 
+from cni.linux.links import HALF_MADE
 from cni.spec.errors import CNIError
 
 V4 = "10.1.2.0/24"
@@ -56,6 +57,34 @@ def test_status_tells_of_a_bridge_that_is_missing(bridge: Runtime):
     assert (error.id, error.code) == ("PLX-BRIDGE-MISSING", 50)
     bridge.host.ip("link add cni0 type bridge")
     bridge.call("STATUS", conf, **NOBODY)
+
+
+def half_made(bridge: Runtime) -> None:
+    """Leave what somebody leaves who is killed between the two messages that make a bridge."""
+    bridge.host.ip(f"link add cni0 group {HALF_MADE} type bridge")
+
+
+def test_a_bridge_whose_maker_was_killed_is_finished_by_the_next(bridge: Runtime):
+    bridge.add(bridge.conf(mtu=1400))
+    finished = bridge.host.link("cni0")
+    bridge.host.ip("link del cni0")
+    half_made(bridge)
+
+    bridge.add(bridge.conf(mtu=1400), container_id="c2", ifname="eth1")
+
+    link = bridge.host.link("cni0")
+    keys = ("ifalias", "group", "mtu", "flags")
+    assert [link[key] for key in keys] == [finished[key] for key in keys]
+    bridge.delete(bridge.conf(mtu=1400), container_id="c2", ifname="eth1")
+    assert bridge.host.link("cni0")["mtu"] == 1400
+
+
+def test_a_bridge_whose_maker_was_killed_goes_where_that_is_wanted(bridge: Runtime):
+    half_made(bridge)
+
+    bridge.delete(temporary(bridge))
+
+    assert bridge.host.links() == ["lo"]
 
 
 def test_a_bridge_that_we_made_is_marked(bridge: Runtime):

@@ -1,0 +1,71 @@
+"""Killed before every system call that changes something: DEL and one `plexus gc` leave nothing, and the living stay.
+
+`kill_everywhere.py` does it, on a machine of its own for each test. `--nightly` takes every point; the normal mode
+takes those of ADD and DEL, in process and in the daemon, and one in three of the others.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from installed import OLD, reference_plugins, tools
+
+ROOT = Path(__file__).resolve().parents[2]
+NIGHTLY = os.environ.get("PLEXUS_TESTS_NIGHTLY") == "1"
+STEP = 1 if NIGHTLY else 3
+FOLDERS = [str(ROOT), str(Path(__file__).parent)]
+SCRIPT = """
+import json, sys
+told = json.loads(sys.argv[1])
+sys.path[:0] = told.pop("path")
+import kill_everywhere
+kill_everywhere.main(told)
+"""
+ALONE = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+BOUND = 1800
+"""Seconds for a test; each of its points has a watchdog of its own."""
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+
+
+@pytest.mark.parametrize(
+    ("who", "verb", "first", "step", "fewest"),
+    [
+        ("process", "ADD", 1, 2, 70),
+        ("process", "ADD", 2, 2, 70),
+        ("process", "DEL", 1, 1, 60),
+        ("process", "GC", 1, STEP, 25),
+        ("daemon", "ADD", 1, 2, 75),
+        ("daemon", "ADD", 2, 2, 75),
+        ("daemon", "DEL", 1, 1, 60),
+        ("launcher", "ADD", 1, 1, 4),
+        ("launcher", "DEL", 1, 1, 3),
+        ("first", "ADD", 1, STEP, 50),
+    ],
+)
+def test_whoever_is_killed_anywhere_leaves_nothing_that_delete_and_gc_do_not_undo(
+    who: str, verb: str, first: int, step: int, fewest: int
+):
+    tools("ip", "nft", "nsenter", "ping", "unshare")
+    directory = reference_plugins(OLD, "ptp", "host-local")
+    told = json.dumps({"path": FOLDERS, "who": who, "verb": verb, "first": first, "step": step})
+    done = subprocess.run(
+        [*ALONE, sys.executable, "-I", "-c", SCRIPT, told],
+        env={"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "CNI_REFERENCE_DIR": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BOUND,
+    )
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    if "refused" in report:
+        pytest.skip(report["refused"])
+    kinds = Counter(name for _, name, _ in report["points"])
+    print(f"{who} {verb}: {len(report['points'])} points, {dict(kinds.most_common())}, {report['counted']}")
+    assert report["problems"] == [], done.stderr
+    assert len({tuple(point) for point in report["points"]}) >= fewest
