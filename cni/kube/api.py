@@ -84,7 +84,7 @@ class ApiServer:
         if self._ask("PATCH", path, what, pod.name, body=patch) is None:
             raise TryAgainLater(f"could not {what}", "the pod is gone", id="PLX-POD-UNKNOWN")
 
-    def withdraw(self, namespace: str, name: str, status: Callable[[], str] | None = None) -> None:
+    def withdraw(self, namespace: str, name: str, is_ours: Callable[[str], bool] | None = None) -> None:
         """Leave it: the annotation goes with the pod, and DEL does not ask the API."""
 
     def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:

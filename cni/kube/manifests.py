@@ -98,12 +98,12 @@ class Manifests:
     def announce(self, pod: Pod, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell nobody: manifests have no events."""
 
-    def withdraw(self, namespace: str, name: str, status: Callable[[], str] | None = None) -> None:
+    def withdraw(self, namespace: str, name: str, is_ours: Callable[[str], bool] | None = None) -> None:
         """Remove the pod's file, unless another sandbox of the pod has written its own by now. Raises IOFailure."""
         path = self._status_path(namespace, name)
         files.sweep_beside(path)
         present = files.read(path)
-        if present is not None and (status is None or present == status().encode()):
+        if present is not None and (is_ours is None or is_ours(present.decode(errors="replace"))):
             files.remove(path)
 
     def _status_path(self, namespace: str, name: str) -> str:

@@ -50,6 +50,6 @@ class Source(Protocol):
         """Tell whoever watches the pod what became of it, where there is a way to; never raises."""
         ...
 
-    def withdraw(self, namespace: str, name: str, status: Callable[[], str] | None = None) -> None:
-        """Take back a network-status, if it still is what `status` tells, or whatever it is. Raises IOFailure."""
+    def withdraw(self, namespace: str, name: str, is_ours: Callable[[str], bool] | None = None) -> None:
+        """Take back a network-status, if `is_ours` says so of what it is now, or whatever it is. Raises IOFailure."""
         ...

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni.meta import device_info, served, stages, unfinished
@@ -37,9 +38,14 @@ SHORT = 16384
 class Container:
     """The record of one ADD, kept true while its attachments come and go, in threads too."""
 
-    def __init__(self, record: Record, ledger: Ledger, host: Host, *, parallel: bool = True) -> None:
+    def __init__(
+        self, record: Record, ledger: Ledger, host: Host, *, parallel: bool = True, sandbox: str | None = None
+    ) -> None:
         self.record = record
         self.ledger = ledger
+        self.sandbox = record.netns if sandbox is None else sandbox
+        """The namespace that plugins are told; by now it may not be where it is recorded."""
+
         self.host = host
         self.stages = stages.split([_find_conf(entry) for entry in record.entries], host, parallel=parallel)
         """What of it is made at the same time: places in the record's list of entries."""
@@ -159,7 +165,7 @@ class Container:
     def _is_left(self, ifname: str, error: CNIError) -> bool:
         """Whether the attachment is among the unfinished now, instead of here."""
         entry = next(entry for entry in self.record.entries if entry.ifname == ifname)
-        if not unfinished.is_left(entry, error, self.record, time.time()):
+        if not unfinished.is_left(entry, error, replace(self.record, netns=self.sandbox), time.time()):
             return False
         try:
             unfinished.keep(self.ledger, self.record, (entry,))
@@ -213,7 +219,7 @@ class Container:
         return Attachment(
             container_id=self.record.container_id,
             ifname=entry.ifname,
-            netns=self.record.netns,
+            netns=self.sandbox,
             args=entry.args,
             runtime_config=entry.runtime_config,
         )

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cni.meta import places, strays, undo, unfinished
@@ -126,8 +126,7 @@ class Reclaimer:
             record = self.records.find(finding.container, finding.ifname) if mine else None
             if record is None or not self._world().death_of(record):
                 return False
-            gone = replace(record, netns="", netns_inode=0)  # path and inode may be another's by now
-            undo.undo(gone, self.records, self.conf, self.request)
+            undo.undo(record, self.records, self.conf, self.request, is_dead=True)
             return not self.records.unfinished.has(finding.container, finding.ifname)
 
     def _finish(self, finding: Finding) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni.linux import netns
@@ -24,35 +23,59 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def undo(record: Record, records: Ledger, conf: MetaConf | Places, request: Request, *, told: str = "") -> None:
-    """Take back everything that an ADD made, in the namespace that we are `told`, if any.
+def undo(
+    record: Record,
+    records: Ledger,
+    conf: MetaConf | Places,
+    request: Request,
+    *,
+    told: str = "",
+    is_dead: bool = False,
+) -> None:
+    """Take back everything that an ADD made, in the namespace that we are `told`, if any, and in none of the dead.
 
     Raises one CNIError naming each failure.
     """
-    record = replace(record, netns=_sandbox(record, told))
+    sandbox = "" if is_dead else _sandbox(record, told)
+    host = surroundings.host(conf, request, record.path)
+    container = Container(record, records, host, parallel=conf.parallel, sandbox=sandbox)
     teardown = Teardown()
     with teardown.step():
         if record.pod:
-            surroundings.source(conf, request).withdraw(record.pod_namespace, record.pod_name, lambda: _status(record))
+            source = surroundings.source(conf, request)
+            source.withdraw(
+                record.pod_namespace, record.pod_name, lambda present: _is_said_by(record, records, present)
+            )
+    is_withdrawn = not teardown.failures
     with teardown.step():
-        Container(record, records, surroundings.host(conf, request, record.path), parallel=conf.parallel).detach_all()
+        container.detach_all(settle=is_withdrawn)
+    with teardown.step():
+        if not is_withdrawn:
+            container.remember()  # for the next DEL, be it with nothing to detach any more
     teardown.finish(f'could not delete container "{record.container_id}"')
 
 
 def finish(record: Record, records: Ledger, conf: MetaConf | Places, request: Request) -> None:
     """Try again what is left of a record among the unfinished. Raises one CNIError naming each failure."""
-    record = replace(record, netns="")  # the runtime has given it up, and its path may be another's by now
     host = surroundings.host(conf, request, record.path)
-    Container(record, records.unfinished, host, parallel=conf.parallel).detach_all(leave=False)
+    # The runtime has given it up, and its path may be another's by now.
+    container = Container(record, records.unfinished, host, parallel=conf.parallel, sandbox="")
+    container.detach_all(leave=False)
 
 
-def _status(record: Record) -> str:
-    """What we said of the pod; nothing that anybody said, where that cannot be told any more."""
+def _is_said_by(record: Record, records: Ledger, present: str) -> bool:
+    """Whether a network-status is this container's, or that of none who is attached."""
     from cni.meta import network_status
 
     with contextlib.suppress(CNIError):
-        return network_status.build(record)
-    return ""
+        if present == network_status.build(record):
+            return True
+    others = (other for other in records.records() if (other.container_id, other.ifname) != _name(record))
+    return all(other.pod != record.pod for other in others)
+
+
+def _name(record: Record) -> tuple[str, str]:
+    return record.container_id, record.ifname
 
 
 def _sandbox(record: Record, told: str) -> str:

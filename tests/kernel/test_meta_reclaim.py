@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from machine import fail_at
 from plexus_node import KUBEVIRT, Node, links, rules
 from seen import network_namespaces
 
@@ -177,6 +178,15 @@ def test_where_the_machine_cannot_be_looked_at_everybody_lives(node, monkeypatch
 
     monkeypatch.setattr(living, "network_namespaces", refuse)
     assert collect(node) == []
+
+
+def test_a_clean_up_that_fails_forgets_nothing_that_proves_the_death(node):
+    node.add()
+    die(node, node.sandbox)
+    with fail_at(1):
+        assert collect(node) == []
+    assert collect(node) == ["c1"]
+    assert (lease_owners(node), rules(node.host.path)) == ([], [])
 
 
 def test_what_had_its_inode_and_ends_while_it_is_looked_at_is_looked_for_again(node, namespace, monkeypatch):

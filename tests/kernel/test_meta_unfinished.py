@@ -106,3 +106,21 @@ def test_a_delete_waits_for_who_cleans_up_after_the_container(node, monkeypatch)
     assert (told.value.code, told.value.id) == (11, "PLX-LEDGER-BUSY")
     node.delete()
     assert is_ours_gone(node)
+
+
+def test_a_network_status_that_could_not_be_taken_back_goes_with_the_next_delete(node):
+    node.run(KUBEVIRT)
+    node.add()
+    status = node.directory / "state" / "network-status" / "default" / "vm.json"
+    aside = status.rename(node.directory / "aside")
+    status.mkdir()
+    with pytest.raises(CNIError, match=r"vm\.json"):
+        node.delete()
+    assert is_ours_gone(node)
+    status.rmdir()
+    aside.rename(status)
+
+    node.delete()
+
+    assert not status.exists()
+    assert list(ledger(node).records()) == []
