@@ -175,11 +175,14 @@ class Node:
     def call(self, work: Callable[[], Any]) -> Any:
         """Do the work on this machine, in the host's namespace."""
         begun = time.time() - 0.02
+        try:
+            return self._call(work)
+        finally:
+            self._date(begun)
+
+    def _call(self, work: Callable[[], Any]) -> Any:
         with _playing(self):
-            try:
-                return netns.run_inside(self.host.path, work)
-            finally:
-                self._date(begun)
+            return netns.run_inside(self.host.path, work)
 
     def cut_off(self, doors: Doors, work: Callable[[], Result | None]) -> Outcome:
         """The same in a child, to which something happens on the way."""
@@ -188,7 +191,7 @@ class Node:
         child = os.fork()
         if child == 0:
             signal.alarm(PATIENCE)
-            _serve(writing, lambda: self.call(lambda: doors.passed(work)))
+            _serve(writing, lambda: self._call(lambda: doors.passed(work)))
         os.close(writing)
         with open(reading, "rb") as pipe:
             told = pipe.read()
@@ -244,6 +247,9 @@ class Doors:
         """Whether all that come later are refused, too."""
 
         self.passed_by = 0
+
+    def __repr__(self) -> str:
+        return f"{self.how}{' from then on' if self.lasting else ''} at {self.at or self.place}"
 
     def of(self, verb: str) -> Doors:
         """The same, with its door among as many as such a call has, and some more."""

@@ -87,6 +87,7 @@ class Cluster:
             Node(directory / name, leases=leases, is_shared=leases == self.shared) for name, leases in places.items()
         ]
         self.containers: list[Container] = []
+        self.happened: list[str] = []
         self.defined: dict[tuple[str, str], int | None] = {}
         for node in self.nodes:
             for name in DEFINITIONS:
@@ -147,17 +148,18 @@ class Cluster:
         self.containers.append(container)
         return container
 
-    def serve(self, node: Node, verb: str, work: Any, doors: Doors | None = None) -> Outcome:
+    def serve(self, node: Node, verb: str, work: Any, doors: Doors | None = None, *, whose: str = "") -> Outcome:
         """Have it done, undisturbed unless something happens at a door."""
         outcome = node.call(lambda: outcome_of(work)) if doors is None else node.cut_off(doors.of(verb), work)
         became = "killed" if outcome.killed else "failed" if outcome.failure else "done"
         how = f" ({doors.how} at a door)" if doors else ""
         COUNTED[f"{verb}{how}: {became}"] += 1
+        self.happened.append(f"  {verb} {whose} on {node.name}, {doors or 'undisturbed'}: {became} {outcome.failure}")
         return outcome
 
     def add(self, container: Container, doors: Doors | None = None) -> Outcome:
         request = self.request("ADD", container)
-        outcome = self.serve(container.node, "ADD", lambda: plugin.add(request), doors)
+        outcome = self.serve(container.node, "ADD", lambda: plugin.add(request), doors, whose=container.id)
         if outcome.ok:
             container.state, container.result = LIVING, outcome.result
             self._remember(container)
@@ -188,7 +190,7 @@ class Cluster:
         keys = {"prevResult": container.result} if told and container.result else {}
         request = self.request("DEL", container, netns=netns, keys=keys)
         container.state = HALF
-        outcome = self.serve(container.node, "DEL", lambda: plugin.delete(request), doors)
+        outcome = self.serve(container.node, "DEL", lambda: plugin.delete(request), doors, whose=container.id)
         if outcome.ok:
             self.forget(container, netns)
         return outcome
