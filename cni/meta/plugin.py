@@ -124,6 +124,8 @@ def delete(request: Request) -> None:
     """
     conf = places.parse(request)
     records = Ledger(conf.ledger_directory)
+    if not records.can_have(request.container_id, request.ifname):
+        return  # so that no ADD of it can have begun
     with records.held(request.container_id, request.ifname):
         try:
             own = records.find(request.container_id, request.ifname)

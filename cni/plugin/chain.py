@@ -56,7 +56,12 @@ class Host:
 
 
 def validate(network: NetConfList, attachment: Attachment, host: Host) -> None:
-    """Raise the CNIError of an ADD that cannot even begin: a bad name, or a plugin that is not there."""
+    """Raise the CNIError of an ADD that cannot even begin: a bad name or version, or a plugin that is not there."""
+    if network.cni_version not in ("", *versions.SUPPORTED):
+        ours = " ".join(f'"{supported}"' for supported in versions.SUPPORTED)
+        raise IncompatibleVersion(
+            "incompatible CNI versions", f'network "{network.name}" has "{network.cni_version}", we know [{ours}]'
+        )
     for plugin in network.plugins:
         with _told(plugin, "add"):
             invoke.validate(plugin_type(plugin), _request(network, plugin, attachment, host))

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 SUFFIX = ".json"
 DAMAGED = ".damaged"
+LONGEST_NAME = 255
+"""Bytes that the name of a file can have."""
 SINCE_FORMAT_1 = ("pid_namespace", "failure")
 """Keys that the first builds that wrote this format refused: they are left out where they say nothing."""
 SHOWN = 500
@@ -195,6 +197,10 @@ class Ledger:
     def find(self, container_id: str, ifname: str) -> Record | None:
         """The record of one ADD, if there is one. Raises DamagedRecord, NewerRecord, IOFailure."""
         return self._read(self._path(container_id, ifname))
+
+    def can_have(self, container_id: str, ifname: str) -> bool:
+        """Whether a file can have the name of that ADD's record."""
+        return len(os.fsencode(os.path.basename(self._path(container_id, ifname)))) <= LONGEST_NAME
 
     def has(self, container_id: str, ifname: str) -> bool:
         """Whether there is a record of one ADD, readable or not."""

@@ -55,18 +55,19 @@ def lookup(document: Document, key: str) -> Any:
     """The value of `key` in any case; None when it is absent or null."""
     found = document.get(key)
     if len(document) > 1 or found is None:
-        folded, length = key.lower(), len(key)
+        folded, length = key.casefold(), len(key)
         for name, value in document.items():
-            # The length first: most keys differ in it, and none that differs is the same in small letters.
-            if len(name) == length and value is not None and name.lower() == folded:
+            # The length first: most keys differ in it, and none that differs is the same to Go, which folds single
+            # characters: the long s and the sign for kelvin are letters to it.
+            if len(name) == length and value is not None and name.casefold() == folded:
                 found = value
     return found
 
 
 def derive(document: Document, **changes: Any) -> dict[str, Any]:
     """A copy of `document` with these keys set, or left out where the value is None."""
-    folded = {key.lower() for key in changes}
-    kept = {key: value for key, value in document.items() if key.lower() not in folded}
+    folded = {key.casefold() for key in changes}
+    kept = {key: value for key, value in document.items() if key.casefold() not in folded}
     return kept | {key: value for key, value in changes.items() if value is not None}
 
 

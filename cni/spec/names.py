@@ -39,5 +39,7 @@ def validate_ifname(ifname: str) -> None:
         raise InvalidEnvironment("interface name is too long", "interface name should be less than 16 characters")
     if ifname in (".", ".."):
         raise InvalidEnvironment("interface name is . or ..")
+    if "%" in ifname:
+        raise InvalidEnvironment("interface name contains %", "the kernel would put a number in its place")
     if any(character in "/:\0" or character.isspace() for character in ifname):
         raise InvalidEnvironment("interface name contains / or : or whitespace characters")

@@ -68,7 +68,7 @@ class NetConfList:
             prevResult=prev_result,
             runtimeConfig=granted or lookup(plugin, "runtimeConfig"),
         )
-        return {key: value for key, value in conf.items() if not key.startswith(RESERVED)}
+        return {key: value for key, value in conf.items() if not key.casefold().startswith(RESERVED)}
 
     @property
     def capabilities(self) -> set[str]:

@@ -155,16 +155,17 @@ class BadNode(Node):
         self.define("good", {"cniVersion": "1.0.0", "name": "good", "type": "good"})
         self.define("last", self.bridge("last", "multus2", "10.2.0.0/24"))
         self.run("first,bad,good,last")
-        self._write("good", GOOD.format(calls=self.calls_of_good, result=RESULT))
+        self.write("good", GOOD.format(calls=self.calls_of_good, result=RESULT))
         self.misbehave("")
 
     def misbehave(self, script: str, *verbs: str) -> None:
         """Have the plugin run the script when it is called by one of the verbs, and be good otherwise."""
         script = script.replace("{pids}", str(self.pids))
         words = {"path": PATH, "calls": self.calls, "verbs": " ".join(verbs), "result": RESULT}
-        self._write("bad", SCRIPT.format(misbehaves=script, **words))
+        self.write("bad", SCRIPT.format(misbehaves=script, **words))
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
+        """Put a plugin there, whoever is executing the one before."""
         (self.bin / f".{name}").write_text(text)
         (self.bin / f".{name}").chmod(0o755)
         (self.bin / f".{name}").rename(self.bin / name)

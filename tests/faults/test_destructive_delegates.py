@@ -14,10 +14,10 @@ from machine import Namespace
 
 INSIDE = 'nsenter --net="$CNI_NETNS" '
 DEEDS = {
-    "removes-its-interface": f"{INSIDE} ip link add $CNI_IFNAME type dummy; {INSIDE} ip link del $CNI_IFNAME",
+    "removes-its-interface": f"{INSIDE} ip link add $CNI_IFNAME type veth peer name x$$; {INSIDE} ip link del x$$",
     "removes-anothers-interface": f"{INSIDE} ip link del net1",
     "renames-the-cluster-networks-interface": f"{INSIDE} ip link set eth0 down; {INSIDE} ip link set eth0 name eth9",
-    "takes-the-name-of-the-next-interface": f"{INSIDE} ip link add net4 type dummy",
+    "takes-the-name-of-the-next-interface": f"{INSIDE} ip link add net4 type veth peer name peer4",
     "removes-all-addresses": f"{INSIDE} ip addr flush dev eth0; {INSIDE} ip addr flush dev net1",
     "moves-anothers-interface-away": f"ip netns add $$; {INSIDE} ip link set net1 netns $$; ip netns del $$",
     "removes-the-sandbox": 'ip netns del "${{CNI_NETNS##*/}}"',

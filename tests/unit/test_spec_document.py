@@ -89,3 +89,10 @@ def test_what_was_derived_is_found(data: dict[str, int], key: str, value: int):
     derived = document.derive(data, **{key: value})
     assert document.lookup(derived, key) == value
     assert document.lookup(document.derive(derived, **{key.swapcase(): None}), key) is None
+
+
+def test_keys_fold_as_gos_decoder_folds_them_the_long_s_and_kelvin_too():
+    conf = {"prevRe\u017fult": 1, "\u212aey": 2, "stra\u00dfe": 3}
+    assert (document.lookup(conf, "prevResult"), document.lookup(conf, "key")) == (1, 2)
+    assert document.lookup(conf, "strasse") is None
+    assert document.derive(conf, prevResult=None, key=5) == {"stra\u00dfe": 3, "key": 5}

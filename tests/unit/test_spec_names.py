@@ -51,6 +51,8 @@ def test_an_ifname_is_what_linux_takes(name: str):
         ("é" * 8, "interface name is too long"),
         (".", "interface name is . or .."),
         ("..", "interface name is . or .."),
+        ("net%d", "interface name contains %"),
+        ("%", "interface name contains %"),
         *(
             (f"a{character}b", "interface name contains / or : or whitespace characters")
             for character in "/: \t\n\v\f\r\xa0\u2003\u3000\0"
