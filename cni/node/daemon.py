@@ -27,6 +27,7 @@ IMPORTED_LATER = (
     "cni.kube.manifests",
     "cni.linux.links",
     "cni.linux.nft",
+    "cni.plugin.underway",
     "cni.spec.convert",
     "delegates.bridge_add",
     "delegates.verify",

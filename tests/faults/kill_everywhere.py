@@ -1,8 +1,8 @@
 """Be killed before every call that changes something, and see what the runtime's DEL and one `plexus gc` leave of it.
 
-It is told by JSON `who` is killed over which `verb`, at which of its calls (`first`, and then every `step`), and prints
-JSON: `points` (number, system call, of what), and what is wrong. It is the first process of namespaces of its own:
-whoever is executed has no other parent than it when his own is killed.
+It is told by JSON `who` is killed over which `verb`, at which of its calls (`first`, and then every `step`), and what
+`fates` follow in turns, and prints JSON: `points` (number, system call, of what), and what is wrong. It is the first
+process of namespaces of its own: whoever is executed has no other parent than it when his own is killed.
 """
 
 import contextlib
@@ -29,9 +29,6 @@ from cni.node import daemon
 WATCHDOG = 60
 """Seconds for one point, of which none takes one."""
 EVERY_NETWORK = ["cluster", "guarded", "cable", "routed"]
-FATES = ["deleted", "deleted", "forgotten", "deleted", "again"]
-"""What becomes of the container after the killing, in turns: DEL; its namespace goes, and no DEL comes; the kubelet
-has another made for the pod, and then the DEL comes."""
 PASSING = 11
 
 
@@ -138,11 +135,11 @@ class Killing:
         self.counted: Counter[str] = Counter()
         self.base: dict[str, Any] = {}
 
-    def every(self, first: int, step: int) -> None:
+    def every(self, first: int, step: int, fates: list[str]) -> None:
         """All points, up to two in a row that there are not: how many there are differs a little each time."""
         missed = 0
         for turn, at in enumerate(itertools.count(first, step)):
-            point = Point(self.node, at, FATES[turn % len(FATES)])
+            point = Point(self.node, at, fates[turn % len(fates)])
             signal.alarm(WATCHDOG)
             call = self.one(point)
             signal.alarm(0)
@@ -346,7 +343,7 @@ def main(told: dict[str, Any]) -> None:
     killing = (First if is_first else Killing)(node, told["who"], told["verb"])
     killing.prepare()
     try:
-        killing.every(told["first"], told["step"])
+        killing.every(told["first"], told["step"], told["fates"])
     except BaseException as error:
         killing.problems.append(f"{type(error).__name__}: {error}")
         raise
