@@ -148,7 +148,7 @@ of_this_process = Connections()
 def _understood(status: int, reason: str) -> Exception:
     if status == 401:
         return Unauthorized("the API server does not accept our credentials (401)")
-    if status in PASSING:
+    if status in PASSING or status < 400 or status >= 500:
         return Passing(f"the API server answered {status}: {reason}")
     return Refused(status, reason)
 

@@ -20,8 +20,8 @@ from cni.plugin.chain import Attachment, Host
 from cni.plugin.ledger import Entry, Ledger, Record
 from cni.plugin.rollback import Teardown
 from cni.spec import netconf, versions
-from cni.spec.errors import CNIError, DeleteIncomplete
-from cni.spec.netconf import NetConfList
+from cni.spec.errors import CNIError, DeleteIncomplete, NotExecuted
+from cni.spec.netconf import NetConfList, plugin_type
 from cni.spec.request import Request
 
 if TYPE_CHECKING:
@@ -78,11 +78,22 @@ class Container:
         self.begun.add(entry.ifname)
         with self._for_network("attach", entry):
             device_info.place(entry, self.record.container_id, described)
-            conf = _conf(entry)
-            with self._alone(conf, entry):
-                result = chain.add(conf, self._attachment(entry), self.host)
+            result = self._add(entry)
             served.verify(entry, self.record.netns, result)
         return result
+
+    def _add(self, entry: Entry) -> Result:
+        """ADD through the plugins. Where not even the first could be executed there is nothing to undo."""
+        conf = _conf(entry)
+        try:
+            with self._alone(conf, entry):
+                return chain.add(conf, self._attachment(entry), self.host)
+        except NotExecuted as error:
+            kinds = [plugin_type(plugin) for plugin in conf.plugins]
+            if kinds[0] == error.plugin and kinds.count(error.plugin) == 1:
+                device_info.remove(entry, self.record.container_id)
+                self.begun.discard(entry.ifname)
+            raise
 
     def attached(self, entry: Entry, result: Result) -> None:
         """Remember the result of an ADD. Raises IOFailure."""

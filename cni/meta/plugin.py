@@ -14,7 +14,7 @@ from cni.meta import identity, inherited, places, stages, surroundings, undo
 from cni.meta.container import Container
 from cni.meta.inherited import Inheritance
 from cni.meta.places import Places
-from cni.plugin import chain, ledger, observed
+from cni.plugin import chain, files, ledger, observed
 from cni.plugin.ledger import DamagedRecord, Ledger, NewerRecord, Record
 from cni.plugin.rollback import Rollback, Teardown
 from cni.spec.errors import CheckFailed, CNIError, DeleteIncomplete, InvalidConfiguration, TryAgainLater
@@ -198,10 +198,15 @@ def status(request: Request) -> None:
 
     conf = config.parse(request)
     readiness.wait_for_status(conf)
-    source = surroundings.source(conf, request)
-    source.check_ready()
-    for network in Networks(conf, source).configured():
-        chain.status(network.conf, surroundings.host(conf, request))
+    source, host = surroundings.source(conf, request), surroundings.host(conf, request)
+    with readiness.needed_by_all():
+        files.check_directory(conf.ledger_directory)
+        source.check_ready()
+        networks = Networks(conf, source).configured()
+        for network in networks:
+            chain.find_executed(network.conf, host)
+    for network in networks:
+        chain.status(network.conf, host)
 
 
 def _get_pod(source: Source, who: Identity) -> Pod | None:

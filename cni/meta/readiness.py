@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from cni.meta.config import MetaConf
-from cni.spec.errors import PluginUnavailable, TryAgainLater
+from cni.spec.errors import CNIError, PluginUnavailable, TryAgainLater
 
 PAUSE = 0.25
 STATUS_PATIENCE = 10.0
@@ -31,6 +32,17 @@ def wait_for_status(
     missing = _wait(conf, min(conf.readiness_timeout, STATUS_PATIENCE), clock, sleep)
     if missing:
         raise PluginUnavailable("the default network is not ready", missing, id=ID)
+
+
+@contextlib.contextmanager
+def needed_by_all() -> Iterator[None]:
+    """Have whatever fails in the block be what STATUS says: it would fail each ADD. Raises PluginUnavailable."""
+    try:
+        yield
+    except PluginUnavailable:
+        raise
+    except CNIError as error:
+        raise PluginUnavailable(error.msg, error.reason, id=error.id) from error
 
 
 def _wait(conf: MetaConf, seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> str:

@@ -136,6 +136,13 @@ def status(network: NetConfList, host: Host) -> None:
         host.call(plugin_type(plugin), request)
 
 
+def find_executed(network: NetConfList, host: Host) -> None:
+    """Raise the CNIError of a network whose plugins cannot be executed, whatever verbs its version has."""
+    request = Request(command="STATUS", path=host.path, environ=host.environ, external=host.external)
+    for plugin in network.plugins:
+        invoke.find_executed(plugin, request)
+
+
 def gc(network: NetConfList, host: Host, valid: Iterable[tuple[str, str]]) -> None:
     """GC of every plugin, where the network's version has it; `valid` are the living (container ID, ifname).
 

@@ -16,7 +16,14 @@ from cni.linux.process import Ended
 from cni.plugin import deadline
 from cni.spec import document
 from cni.spec.document import Document, lookup
-from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration, PluginFailed, TryAgainLater
+from cni.spec.errors import (
+    CNIError,
+    DecodingFailure,
+    InvalidConfiguration,
+    NotExecuted,
+    PluginFailed,
+    TryAgainLater,
+)
 from cni.spec.request import Request
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a
 
 
 def find(plugin_type: str, path: tuple[str, ...]) -> str:
-    """The first regular file of that name in `path`. Raises InvalidConfiguration or PluginFailed."""
+    """The first regular file of that name in `path`. Raises InvalidConfiguration or NotExecuted."""
     if not plugin_type:
         raise InvalidConfiguration("no plugin name provided", "the configuration lacks a `type`", id="PLX-PLUGIN-TYPE")
     if "/" in plugin_type or "\0" in plugin_type or plugin_type in (".", ".."):
@@ -51,8 +58,11 @@ def find(plugin_type: str, path: tuple[str, ...]) -> str:
     for directory in path:
         candidate = os.path.join(directory, plugin_type)
         if os.path.isfile(candidate):
+            if not os.access(candidate, os.X_OK):
+                raise _not_executed(candidate, os.strerror(errno.EACCES))
             return candidate
-    raise PluginFailed(
+    raise NotExecuted(
+        plugin_type,
         f'failed to find plugin "{plugin_type}" in path [{" ".join(path)}]',
         "install it there, or correct the `type`",
         id="PLX-PLUGIN-MISSING",
@@ -101,11 +111,15 @@ def _run(executable: str, request: Request, seconds: float) -> Ended:
             if error.errno == errno.ETXTBSY and attempt < BUSY_TRIES:
                 time.sleep(BUSY_WAIT)
                 continue
-            reason = error.strerror or str(error)
-            raise PluginFailed(f'could not execute plugin "{executable}"', reason, id="PLX-PLUGIN-EXEC") from error
+            raise _not_executed(executable, error.strerror or str(error)) from error
         except ValueError as error:  # a NUL in what becomes the environment
-            raise PluginFailed(f'could not execute plugin "{executable}"', str(error), id="PLX-PLUGIN-EXEC") from error
+            raise _not_executed(executable, str(error)) from error
     raise AssertionError("unreachable")
+
+
+def _not_executed(executable: str, reason: str) -> NotExecuted:
+    msg = f'could not execute plugin "{executable}"'
+    return NotExecuted(os.path.basename(executable), msg, reason, id="PLX-PLUGIN-EXEC")
 
 
 def _given_up(plugin_type: str, request: Request, process: Ended, seconds: float) -> CNIError:

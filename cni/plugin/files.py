@@ -51,6 +51,22 @@ def _make_one(path: str, mode: int) -> None:
             raise
 
 
+def check_directory(path: str) -> None:
+    """Raise IOFailure unless files can be made in the directory `path`, or it can be made itself."""
+    change(f'write to the directory "{path}"', _check_directory, path)
+
+
+def _check_directory(path: str) -> None:
+    path = os.path.abspath(path)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    if not os.access(path, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(number, os.strerror(number), path)
+
+
 def replace(path: str, content: bytes, mode: int = 0o600, *, durable: bool = True, lasting: bool | None = None) -> None:
     """Write `path` anew: temporary file, fsync (where it must outlive a power failure), rename. Raises IOFailure.
 

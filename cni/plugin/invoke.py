@@ -76,6 +76,15 @@ def validate(plugin_type: str, request: Request) -> None:
         _validate_built_in(request)
 
 
+def find_executed(conf: NetConf, request: Request) -> None:
+    """Raise the CNIError of a configuration whose plugin, or what that calls for addresses, cannot be executed."""
+    kind, ipam = netconf.plugin_type(conf), netconf.ipam_type(conf)
+    if not is_built_in(kind, request.external):
+        execute.find(kind, request.path)
+    elif ipam and not is_built_in(ipam, request.external):
+        execute.find(ipam, request.path)
+
+
 def is_built_in(plugin_type: str, external: Collection[str]) -> bool:
     """Whether the plugin runs in this process, where the operator wants those of `external` executed."""
     return plugin_type in BUILT_IN | META and plugin_type not in external

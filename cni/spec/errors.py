@@ -136,3 +136,11 @@ class PluginFailed(CNIError):
     """An executed plugin failed, or answered something that is not CNI; carries the plugin's own code."""
 
     code = 104
+
+
+class NotExecuted(PluginFailed):
+    """A plugin is not there, or could not be started: it has done nothing. `plugin` is its type."""
+
+    def __init__(self, plugin: str, msg: str, details: str = "", *, id: str = "") -> None:
+        super().__init__(msg, details, id=id)
+        self.plugin = plugin

@@ -257,6 +257,6 @@ def test_the_first_regular_file_in_the_path_is_the_plugin(tmp_path: Path):
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
     (tmp_path / "a" / "x").mkdir()
-    (tmp_path / "b" / "x").touch()
-    (tmp_path / "c" / "x").touch()
+    (tmp_path / "b" / "x").touch(0o755)
+    (tmp_path / "c" / "x").touch(0o755)
     assert execute.find("x", tuple(str(tmp_path / name) for name in ("a", "b", "c"))) == str(tmp_path / "b" / "x")

@@ -55,7 +55,7 @@ Prepare = Callable[..., Host]
 def host(tmp_path: Path) -> Prepare:
     """A host that has the plugins a, b and c."""
     for name in ("a", "b", "c"):
-        (tmp_path / name).touch()
+        (tmp_path / name).touch(0o755)
     return lambda plugins: Host(path=(str(tmp_path),), environ={"PATH": "/bin"}, call=plugins)
 
 
