@@ -175,15 +175,20 @@ read_first_line() {
 
 exists() { [[ -e $1 || -L $1 ]]; }
 
-# Writes stdin to PATH with MODE by rename: whoever runs or reads the old file keeps it.
+# Writes stdin to PATH with MODE by rename: whoever runs or reads the old file keeps it, and after a power failure the
+# one or the other is there, whole.
 put() {
     local path=$1 mode=$2 temporary
-    temporary=$(dirname "$path")/.$(basename "$path").$$.tmp
+    temporary=$(beside "$path")
     cat >"$temporary"
     chmod "$mode" "$temporary"
+    sync "$temporary"
     mv -fT "$temporary" "$path"
     changed=1
 }
+
+# The same name each time: what a run that was killed has left goes with the next one, or with --uninstall.
+beside() { printf '%s/.%s.tmp' "$(dirname "$1")" "$(basename "$1")"; }
 
 place_launcher() {
     local path=$1 name=${1##*/}
@@ -218,11 +223,12 @@ place_launchers() {
 
 remove_launcher() {
     local path=$1 kept=$prefix/replaced$1
+    rm -f "$(beside "$path")"
     if exists "$path" && ! is_ours "$path"; then
         say "left $path, which another vendor has installed since"
     elif exists "$kept"; then
-        cp -a "$kept" "$path.$$.tmp"
-        mv -fT "$path.$$.tmp" "$path"
+        cp -a --remove-destination "$kept" "$(beside "$path")"
+        mv -fT "$(beside "$path")" "$path"
     else
         rm -f "$path"
     fi
@@ -233,16 +239,20 @@ remove_launcher() {
 place_conf() {
     local ours=$source_dir/conf-examples/10-plexus.conflist path=$conf_dir/10-plexus.conflist
     local written=$prefix/written$path
-    if exists "$path" && ! cmp -s "$path" "$written"; then
+    if exists "$path" && ! is_as_written "$path"; then
         say "kept $path, which is not as we would have written it"
-    elif ! cmp -s "$path" "$ours"; then
+    elif ! cmp -s "$path" "$ours" || ! cmp -s "$written" "$ours"; then
         record conf "$path"
         mkdir -p "$(dirname "$written")"
-        cp "$ours" "$written"
+        cp "$ours" "$written.next"
         put "$path" 644 <"$ours"
+        mv -fT "$written.next" "$written"
     fi
     explain_order "$path"
 }
+
+# A run that was killed may have written the next one, and not yet have said so.
+is_as_written() { cmp -s "$1" "$prefix/written$1" || cmp -s "$1" "$prefix/written$1.next"; }
 
 explain_order() {
     local first
@@ -253,7 +263,8 @@ explain_order() {
 
 remove_conf() {
     local path=$1
-    if cmp -s "$path" "$prefix/written$path"; then
+    rm -f "$(beside "$path")"
+    if is_as_written "$path"; then
         rm -f "$path"
     elif exists "$path"; then
         mv -fT "$path" "$path.uninstalled"
@@ -314,6 +325,7 @@ build_version() {
     "$home/bin/python3" -I -m compileall -q "$packages"
     put "$home/bin/plexus" 755 < <(launcher plexus)
     CNI_COMMAND=VERSION "$home/bin/plexus" >/dev/null </dev/null || die "the new version does not start: see above"
+    sync --file-system "$home"
     touch "$home/complete"
     unfinished=
     changed=1
@@ -324,8 +336,8 @@ switch_version() {
     local previous path
     previous=$(readlink "$prefix/current" || true)
     [[ $previous != "versions/$version" ]] || return 0
-    ln -s "versions/$version" "$prefix/.current.$$"
-    mv -fT "$prefix/.current.$$" "$prefix/current"
+    ln -sfn "versions/$version" "$prefix/.current.tmp"
+    mv -fT "$prefix/.current.tmp" "$prefix/current"
     changed=1
     restart_daemon
     for path in "$prefix"/versions/*; do
@@ -389,7 +401,7 @@ uninstall() {
     done
     local directories
     directories=$(recorded directory)
-    rm -rf "$prefix"/{versions,current,replaced,written}
+    rm -rf "$prefix"/{versions,current,.current.tmp,replaced,written}
     rm -f "$prefix/installed"
     while read -r path; do [[ ! -d $path ]] || rmdir --ignore-fail-on-non-empty "$path"; done <<<"$directories"
     say "uninstalled plexus from $prefix"

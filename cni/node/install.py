@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -55,6 +56,9 @@ def _switch(prefix: Prefix, version: str) -> None:
 
 
 def _replace_link(link: str, target: str) -> None:
-    temporary = f"{link}.{os.getpid()}.tmp"
+    # The same name each time: what one that was killed has left is in nobody's way, and goes.
+    temporary = os.path.join(os.path.dirname(link), f".{os.path.basename(link)}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
     os.symlink(target, temporary)
     os.rename(temporary, link)

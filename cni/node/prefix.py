@@ -98,7 +98,7 @@ class Prefix:
 
     def remove_versions(self) -> None:
         """Remove the environments, what was kept, and the record."""
-        for name in ("versions", "current", "replaced", "written", "installed"):
+        for name in ("versions", "current", ".current.tmp", "replaced", "written", "installed"):
             _remove(self.local(name))
 
 
@@ -111,7 +111,7 @@ def _remove(path: str) -> None:
 
 def _copy(source: str, target: str) -> None:
     """Copy a file or a link with its owner, mode and times; whoever executes the old target keeps it."""
-    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.tmp")
+    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.tmp")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
     status = os.lstat(source)

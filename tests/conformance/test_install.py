@@ -6,80 +6,23 @@ import os
 import shutil
 import subprocess
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import installation
 import node_daemon
 import pytest
-from filelock import FileLock
+from installation import ROOT, THEIRS, Machine
 
 from cni.node import launchers
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("cni", "ipam", "delegates", "conf-examples", "pyproject.toml", "constraints.txt", "install.sh")
 ALWAYS = set(launchers.OWN)
 SHARED = set(launchers.SHARED)
-THEIRS = b"#!/bin/sh\necho another vendor\n"
 REINSTALLATIONS = 30
 RUN = Path("/run/plexus")
 HIDE = 'for name in {}; do mount --bind /dev/null "$(command -v "$name")"; done; exec "$@"'
 """Has a shell go on without some programs."""
-OLD = 10**18
-"""A time of modification, in nanoseconds, that nothing written now has."""
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="install.sh needs root")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A directory that stands for the machine's root; `prefix` may be another's, so that it is built only once."""
-
-    root: Path
-    prefix: Path
-    sources: Path
-    environ: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def bin_dir(self) -> Path:
-        return self.root / "opt/cni/bin"
-
-    @property
-    def conf_dir(self) -> Path:
-        return self.root / "etc/cni/net.d"
-
-    @property
-    def conf(self) -> Path:
-        return self.conf_dir / "10-plexus.conflist"
-
-    def run(self, *options: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        script = str(self.sources / "install.sh")
-        paths = ("--prefix", str(self.prefix), "--bin-dir", str(self.bin_dir))
-        environ = dict(os.environ) | self.environ
-        command = [*before, script, *paths, *options]
-        return subprocess.run(command, env=environ, cwd=self.root, capture_output=True, text=True, check=False)
-
-    def install(self, *options: str) -> str:
-        process = self.run(*options)
-        assert process.returncode == 0, process.stdout + process.stderr
-        return process.stdout
-
-    def launchers(self) -> set[str]:
-        """The names in the directory of plugins that are ours."""
-        shebang = f"#!{self.prefix}/versions/".encode()
-        return {path.name for path in self.bin_dir.iterdir() if path.read_bytes().startswith(shebang)}
-
-    def launch(self, name: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
-        command = [str(self.bin_dir / name), *arguments]
-        environ = {"PATH": os.environ["PATH"]} | environ
-        return subprocess.run(command, env=environ, cwd=self.root, input=b"", capture_output=True, check=False)
-
-    def put_theirs(self, name: str) -> Path:
-        self.bin_dir.mkdir(parents=True, exist_ok=True)
-        path = self.bin_dir / name
-        path.write_bytes(THEIRS)
-        path.chmod(0o750)
-        os.utime(path, ns=(OLD, OLD))
-        return path
 
 
 def tree(root: Path) -> dict[str, tuple[object, ...]]:
@@ -96,49 +39,24 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def copy_sources(root: Path) -> None:
-    root.mkdir()
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-        copy(ROOT / name, root / name)
-
-
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A directory that the processes of a test run share."""
-    own = tmp_path_factory.getbasetemp()
-    path = (own if worker_id == "master" else own.parent) / "install"
-    path.mkdir(exist_ok=True)
-    return path
+    return installation.shared_directory(tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")
 def sources(shared: Path) -> Path:
-    """A copy of the sources, which nobody edits while the tests run."""
-    root = shared / "sources"
-    with FileLock(shared / "lock"):
-        if not root.exists():
-            copy_sources(root)
-    return root
+    return installation.ensure_sources(shared)
 
 
 @pytest.fixture(scope="session")
 def next_sources(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
-    """The sources of another version."""
-    root = tmp_path_factory.mktemp("next") / "sources"
-    shutil.copytree(sources, root)
-    with (root / "cni/__init__.py").open("a") as file:
-        file.write("# the next version\n")
-    return root
+    return installation.next_version(sources, tmp_path_factory.mktemp("next") / "sources")
 
 
 @pytest.fixture(scope="session")
-def prefix(shared: Path, sources: Path) -> Path:
-    """Where an environment is built, which takes seconds: one for all tests."""
-    machine = Machine(shared, shared / "opt/plexus", sources)
-    with FileLock(shared / "lock"):
-        machine.install()
-    return machine.prefix
+def prefix(shared: Path) -> Path:
+    return installation.ensure_prefix(shared)
 
 
 @pytest.fixture

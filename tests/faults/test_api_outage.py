@@ -1,4 +1,4 @@
-"""An API server that fails in every way that servers do: no pod begins without its networks, and those that run can end.
+"""An API server that fails in every way that servers do: no pod begins without its networks, and those that run can go.
 
 ADD fails within its own patience, with a right code, and leaves nothing; DEL, CHECK, GC and `plexus gc` need no server.
 """

@@ -1,4 +1,4 @@
-"""An API server over TLS that does as it is told: what it should, or what servers do that fail, and what is before them.
+"""An API server over TLS that does as it is told: what it should, or what failing servers do, and what is before them.
 
 As a program it serves the directory that it is given; `Api` has that program run on a host of a test's own.
 """
@@ -23,6 +23,18 @@ GOOD = "good"
 MUTE, STRANGER = "says nothing, not even TLS", "is of another authority"
 LONG = 600
 HTML = b"<html><body>It works!</body></html>"
+REQUEST = [
+    "openssl",
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:prime256v1",
+    "-nodes",
+    "-days",
+    "2",
+]
 ENVIRON = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
@@ -84,8 +96,8 @@ class Api:
 
 
 def _make_certificate(path: Path) -> None:
-    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=api".split()
-    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{path}.key", "-out", f"{path}.crt"]
+    names = ["-subj", "/CN=api", "-addext", "subjectAltName=IP:127.0.0.1"]
+    words = [*REQUEST, *names, "-keyout", f"{path}.key", "-out", f"{path}.crt"]
     subprocess.run(words, check=True, capture_output=True)
 
 
@@ -194,7 +206,7 @@ def _reset(handler: Handler) -> None:
 
 
 BEHAVIOURS: dict[str, Callable[[Handler], None]] = {
-    "says nothing": lambda handler: time.sleep(LONG),
+    "says nothing": lambda _: time.sleep(LONG),
     "says 429": lambda handler: handler.say_text(429, json.dumps(_status(429)).encode(), **{"Retry-After": "1"}),
     "says 500": lambda handler: handler.say(500, _status(500)),
     "says 503": lambda handler: handler.say(503, _status(503)),
