@@ -152,7 +152,12 @@ class _Talk:
     def _hear(self, seconds: float) -> None:
         if self._pidfd < 0 and not self.has_ended:
             seconds = min(seconds, TICK)
-            self.has_ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            try:
+                found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                self.has_ended = True  # somebody else was told of it
+            else:
+                self.has_ended = found is not None
         for descriptor, _ in self._poll.poll(seconds * 1000 + 1):
             self._heard[descriptor]()
 

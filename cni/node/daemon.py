@@ -18,7 +18,7 @@ from cni.node import launcher, listener, metrics, systemd
 from cni.node.cleaner import Cleaner
 from cni.node.reception import Reception
 from cni.node.waiting import Waiting
-from cni.plugin import invoke, log, observed
+from cni.plugin import execute, invoke, log, observed
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
     if settings.metrics:
         metrics.check_address(settings.metrics)
     _log_for_operators()
+    execute.know_how_children_end()
     os.umask(0o077)
     _allow_descriptors()
     load()

@@ -90,6 +90,11 @@ def execute(plugin_type: str, request: Request) -> Result | None:
     return convert.decode(data, request.cni_version, what)
 
 
+def know_how_children_end() -> None:
+    """Have the kernel keep it for us: who ignores SIGCHLD, as our caller may, takes every failure for a success."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def environment(request: Request) -> dict[str, str]:
     """The environment of the child: our caller's, with the six variables of the protocol replaced."""
     return {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import cni
-from cni.plugin import invoke, log, serve
+from cni.plugin import execute, invoke, log, serve
 from cni.spec import document, names, versions
 from cni.spec.errors import CNIError, InvalidEnvironment, IOFailure
 from cni.spec.request import Request
@@ -122,6 +122,7 @@ def _error_json(error: CNIError) -> str:
 def main(name: str, stdin: bytes | None = None, *, half_done: bool = False) -> int:
     """Be the plugin `name` for this process; `stdin` is what was read of it before, `half_done` is for `again`."""
     log.begin()
+    execute.know_how_children_end()
     # stdout belongs to the protocol: whatever a library or a child prints goes to stderr instead.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
         os.dup2(2, 1)

@@ -17,6 +17,8 @@ from node_daemon import ROOT, Nursery
 from throwaway import Host
 from unruly_api import GOOD, Api
 
+from cni.plugin import underway
+
 WIRE = """\
 #!/bin/sh
 # A plugin that is executed: a veth, of which both ends are in the sandbox.
@@ -127,7 +129,8 @@ class Node:
         found += [f"in the sandbox {link}" for link in self.sandbox.links() if link != "lo"]
         found += [str(path) for path in (self.directory / "leases").rglob("10.*")]
         found += [str(path) for path in self.directory.rglob("*.tmp")]
-        found += [str(path) for path in self.state.rglob("*") if path.is_file()] if self.state.is_dir() else []
+        if self.state.is_dir():
+            found += [str(path) for path in self.state.rglob("*") if path.is_file() and path.name != underway.NAME]
         return found
 
     def put(self, piece: str, variant: str = WHOLE) -> None:

@@ -110,6 +110,27 @@ def test_in_whatever_order_a_node_boots_the_same_add_succeeds_when_the_last_piec
     node.expect({})
 
 
+FAILING = """#!/bin/sh
+[ "$CNI_COMMAND" != ADD ] || { echo '{"cniVersion": "1.0.0", "code": 11, "msg": "not now"}'; exit 1; }
+"""
+
+
+@pytest.mark.parametrize("how", ["none", "live"])
+def test_a_runtime_that_ignores_how_its_children_end_is_told_of_a_plugin_that_fails(
+    how: str, node: Node, daemons: Daemons
+):
+    node.put_all({})
+    node.wire.write_text(FAILING)
+    launcher = node.bin_dir / "ignoring"
+    launcher.mkdir()
+    (launcher / "plexus").write_text(f"#!/bin/sh\ntrap '' CHLD\nexec {node.bin_dir}/plexus\n")
+    (launcher / "plexus").chmod(0o755)
+    daemons.have(how)
+    added = node.call("ADD", bin_dir=launcher)
+    assert (added.code, added.data["msg"].rpartition(": ")[2]) == (11, "not now")
+    assert node.left() == []
+
+
 CONFLIST = {
     "cniVersion": "1.0.0",
     "name": "primary",
