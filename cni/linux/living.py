@@ -43,21 +43,21 @@ def _every(proc: str) -> Iterator[tuple[int, str]]:
 
 
 def _of_threads(process: str) -> Iterator[tuple[int, str]]:
-    for thread in _names(f"{process}/task"):
+    for thread in _names(process, "task"):
         try:
             path = f"{process}/task/{thread}/ns/net"
             yield os.stat(path).st_ino, path
         except OSError as error:
-            _raise_unless_passing(error)
+            _raise_unless_passing(error, f"{process}/task/{thread}")
 
 
 def _of_descriptors(process: str) -> Iterator[tuple[int, str]]:
-    for number in _names(f"{process}/fd"):
+    for number in _names(process, "fd"):
         try:
             path = f"{process}/fd/{number}"
             found = OPENED.fullmatch(os.readlink(path))
         except OSError as error:
-            _raise_unless_passing(error)
+            _raise_unless_passing(error, process)
         else:
             if found:
                 yield int(found[1]), path
@@ -75,17 +75,26 @@ def _of_mounts(process: str, seen: set[tuple[int, str]]) -> Iterator[tuple[int, 
         seen.add(view)
     except OSError as error:
         if error.errno != errno.EINVAL:  # of a process that is ending
-            _raise_unless_passing(error)
+            _raise_unless_passing(error, process)
 
 
-def _names(directory: str) -> list[str]:
+def _names(process: str, what: str) -> list[str]:
     try:
-        return os.listdir(directory)
+        return os.listdir(f"{process}/{what}")
     except OSError as error:
-        _raise_unless_passing(error)
+        _raise_unless_passing(error, process)
         return []
 
 
-def _raise_unless_passing(error: OSError) -> None:
-    if error.errno not in PASSING:
+def _raise_unless_passing(error: OSError, whose: str) -> None:
+    """Raise, unless the thread or process has just ended: one that goes while it is looked at answers EACCES."""
+    if error.errno not in PASSING and not (error.errno == errno.EACCES and _has_ended(whose)):
         raise error
+
+
+def _has_ended(whose: str) -> bool:
+    try:
+        os.stat(whose)
+    except OSError as error:
+        return error.errno in PASSING
+    return False

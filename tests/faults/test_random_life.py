@@ -154,7 +154,7 @@ class RandomLife(RuleBasedStateMachine):
         here = [container for container in self.cluster.containers if container.node is node]
         if len(here) >= MOST:
             container = here[place % MOST]
-            self._delete(container, container.space.path, told=True)
+            self._delete(container, self._named(container), told=True)
         return self.cluster.new(node, shape)
 
     # The runtime's calls
@@ -166,7 +166,7 @@ class RandomLife(RuleBasedStateMachine):
         if not outcome.ok:
             self.cluster.must_have_been_impossible(container, outcome)
             assert not (left := self.cluster.traces(container)), left
-            self._delete(container, container.space.path, told=False)
+            self._delete(container, self._named(container), told=False)
 
     def come_with_an_accident(self, turn: Turn) -> None:
         container = self.new(turn.place, turn.shape)
@@ -204,7 +204,17 @@ class RandomLife(RuleBasedStateMachine):
         if container:
             if turn.other % 2:
                 (container.node.manifests / f"{container.pod}.json").unlink(missing_ok=True)
-            self._delete(container, container.space.path if turn.is_named else "", told=turn.is_told)
+            self._delete(container, self._named(container) if turn.is_named else "", told=turn.is_told)
+
+    def _named(self, container: Container) -> str:
+        """The namespace that a runtime names: of one that is gone none, where another has its path and no marks.
+
+        What the reference's plugins have made is found by the name of the interface only, theirs or ours.
+        """
+        others = [
+            one for one in self.cluster.containers if one is not container and one.space.path == container.space.path
+        ]
+        return "" if any(one.executed or container.executed for one in others) else container.space.path
 
     def _delete(self, container: Container, netns: str, *, told: bool) -> None:
         outcome = self.cluster.delete(container, netns=netns, told=told)
@@ -215,7 +225,7 @@ class RandomLife(RuleBasedStateMachine):
     def delete_with_an_accident(self, turn: Turn) -> None:
         container = self.one(turn.place)
         if container:
-            netns = container.space.path if turn.is_named else ""
+            netns = self._named(container) if turn.is_named else ""
             self.cluster.delete(container, turn.doors, netns=netns, told=turn.is_told)
 
     def check(self, turn: Turn) -> None:
@@ -291,7 +301,7 @@ class RandomLife(RuleBasedStateMachine):
         cluster = self.cluster
         for place, container in enumerate(list(cluster.containers)):
             if place % 3 == 0:
-                self._delete(container, container.space.path, told=True)
+                self._delete(container, self._named(container), told=True)
             elif not container.dead and (place % 3 == 1 or container.state != LIVING):
                 cluster.die(container)
         for node in cluster.nodes:
@@ -305,7 +315,7 @@ class RandomLife(RuleBasedStateMachine):
             gateway = next(ipaddress.ip_interface(address) for name, address in container.leases if name == "cluster")
             assert container.space.pings(str(gateway.network[1]))
             COUNTED["survivor pinged"] += 1
-            self._delete(container, container.space.path, told=True)
+            self._delete(container, self._named(container), told=True)
         cluster.nothing_else_must_be_left()
 
 
