@@ -149,7 +149,8 @@ class Node:
         self.spaces = directory / "spaces"
         self.state = directory / "state"
         self.manifests = directory / "manifests"
-        for made in (self.spaces, self.manifests):
+        self.net_d = directory / "net.d"
+        for made in (self.spaces, self.manifests, self.net_d):
             made.mkdir(parents=True)
         self.boots = 0
         self.offset = 0.0

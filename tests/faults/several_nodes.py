@@ -21,6 +21,9 @@ from mortal_node import PATIENCE, Doors, Node, Outcome, Space, outcome_of
 
 from cni.meta import plugin, reclaim
 from cni.meta.reclaim import Reclaimer
+from cni.node.cleaner import Cleaner
+from cni.node.metrics import Metrics
+from cni.node.waiting import Waiting
 from cni.spec.request import Request
 
 REFERENCE = Path(os.environ.get("CNI_REFERENCE_DIR") or "/usr/lib/cni")
@@ -90,6 +93,8 @@ class Cluster:
         self.happened: list[str] = []
         self.defined: dict[tuple[str, str], int | None] = {}
         for node in self.nodes:
+            conf = {"cniVersion": "1.1.0", "name": "plexus", "plugins": [self.conf(node)]}
+            (node.net_d / "10-plexus.conflist").write_text(json.dumps(conf))
             for name in DEFINITIONS:
                 self.define(node, name, 0)
 
@@ -233,15 +238,19 @@ class Cluster:
                     self.forget(container)
         return outcome
 
-    def reclaim(self, node: Node, doors: Doors | None = None) -> Outcome:
-        """What `plexus gc` does, without a runtime."""
+    def reclaim(self, node: Node, doors: Doors | None = None, *, by_daemon: bool = False) -> Outcome:
+        """What `plexus gc` does, or the daemon from time to time, without a runtime."""
         request = self.request("GC", Container("", node, "", (), node.host), netns="", ifname="")
+        environ = {"PATH": PATH, "NETCONFPATH": str(node.net_d)}
 
         def work() -> None:
-            outcomes = reclaim.collect(Reclaimer.of(request), 0, lambda _: None)
+            if by_daemon:
+                outcomes = Cleaner(0, environ, Metrics(Waiting(1), 1), lambda _: False).clean()
+            else:
+                outcomes = reclaim.collect(Reclaimer.of(request), 0, lambda _: None)
             assert doors or [outcome for outcome in outcomes if outcome.failure] == []
 
-        outcome = self.serve(node, "reclaim", work, doors)
+        outcome = self.serve(node, "reclaim", work, doors, whose="by the daemon" if by_daemon else "")
         if outcome.ok and doors is None:
             for container in [container for container in self.containers if container.node is node and container.dead]:
                 self.forget(container)

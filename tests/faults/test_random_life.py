@@ -28,7 +28,7 @@ from several_nodes import BROKEN, COUNTED, DEFINITIONS, EXECUTED, HALF, LIVING, 
 NIGHTLY = os.environ.get("PLEXUS_TESTS_NIGHTLY") == "1"
 PARTS = (1, 2)
 """Halves of the test, which may run at the same time."""
-LIVES, STEPS = (60, 100) if NIGHTLY else (8, 80)
+LIVES, STEPS = (55, 100) if NIGHTLY else (10, 80)
 """How often all begins anew in each, and how many steps there are each time."""
 MOST = 7
 """Containers on a node."""
@@ -247,11 +247,11 @@ class RandomLife(RuleBasedStateMachine):
     # What cleans up without being asked
 
     def reclaim(self, turn: Turn) -> None:
-        outcome = self.cluster.reclaim(self.node(turn.place))
+        outcome = self.cluster.reclaim(self.node(turn.place), by_daemon=turn.is_told)
         assert outcome.ok, outcome
 
     def reclaim_with_an_accident(self, turn: Turn) -> None:
-        self.cluster.reclaim(self.node(turn.place), turn.doors)
+        self.cluster.reclaim(self.node(turn.place), turn.doors, by_daemon=turn.is_told)
 
     # Accidents
 
