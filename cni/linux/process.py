@@ -31,7 +31,7 @@ REAP = 2.0
 TICK = 0.05
 """Seconds between two looks whether it has ended, where the kernel does not tell."""
 MOST = 1 << 20
-"""Bytes of stdout."""
+"""Bytes of stdout, unless somebody needs more."""
 TAIL = 1 << 16
 """Bytes of stderr that are kept, of its end."""
 PART = 1 << 16
@@ -54,8 +54,11 @@ class Ended:
     """Why it was ended: HUNG or FLOODED; "" for one that ended by itself."""
 
 
-def run(command: Sequence[str], stdin: bytes, environ: Mapping[str, str], seconds: float) -> Ended:
-    """Run the command, for so many seconds at most. Raises OSError or ValueError where it cannot be begun."""
+def run(command: Sequence[str], stdin: bytes, environ: Mapping[str, str], seconds: float, *, most: int = MOST) -> Ended:
+    """Run the command, for so many seconds, and bytes of stdout, at most.
+
+    Raises OSError or ValueError where it cannot be begun.
+    """
     process = subprocess.Popen(
         command,
         bufsize=0,
@@ -66,7 +69,7 @@ def run(command: Sequence[str], stdin: bytes, environ: Mapping[str, str], second
         pass_fds=inherited.descriptors.get(),
         start_new_session=True,
     )
-    with _ending(process), _Talk(process, stdin) as talk:
+    with _ending(process), _Talk(process, stdin, most) as talk:
         fault = talk.listen(seconds)
         if fault:
             _signal(process, signal.SIGTERM)
@@ -99,8 +102,9 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 class _Talk:
     """What is said to a process and by it, as it comes."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, most: int) -> None:
         self.process = process
+        self.most = most
         self.stdin, self.stdout, self.stderr = (
             cast("IO[bytes]", stream) for stream in (process.stdin, process.stdout, process.stderr)
         )
@@ -140,7 +144,7 @@ class _Talk:
             if left <= 0:
                 return late
             self._hear(left)
-            if len(self._stdout) > MOST:
+            if len(self._stdout) > self.most:
                 return FLOODED
         return ""
 
@@ -191,7 +195,7 @@ class _Talk:
             self._forget(stream.fileno())
 
     def _keep_head(self, part: bytes) -> None:
-        if len(self._stdout) <= MOST:
+        if len(self._stdout) <= self.most:
             self._stdout += part
 
     def _keep_tail(self, part: bytes) -> None:

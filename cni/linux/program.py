@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 
-from cni.linux import environment, inherited
+from cni.linux import environment
+from cni.linux import process as processes
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 """Searched too, because a runtime's PATH need not hold them."""
-TIMEOUT = 60.0
-"""Seconds after which a hanging program is given up."""
+TIMEOUT = 20.0
+"""Seconds after which a hanging program is given up: a call of the runtime may have 50."""
+MOST = 64 << 20
+"""Bytes that it may print: the rules of a node with thousands of services are some."""
 
 
 def find(name: str) -> str | None:
@@ -26,19 +28,11 @@ def run(command: Sequence[str], stdin: bytes = b"") -> tuple[bytes, str]:
     """Run the command: what it printed, and why it failed, in its own first line; "" where it did not fail."""
     name = os.path.basename(command[0])
     try:
-        process = subprocess.run(
-            command,
-            input=stdin,
-            capture_output=True,
-            timeout=TIMEOUT,
-            check=False,
-            env=environment.of_programs(os.environ),
-            pass_fds=inherited.descriptors.get(),
-        )
-    except subprocess.TimeoutExpired:
-        return b"", f"{name} did not end within {TIMEOUT:.0f} seconds"
+        process = processes.run(command, stdin, environment.of_programs(os.environ), TIMEOUT, most=MOST)
     except OSError as error:
         return b"", f"{name} could not be run: {error.strerror}"
+    if process.fault:
+        return b"", f"{name} did not end within {TIMEOUT:.0f} seconds, or printed more than {MOST} bytes"
     if process.returncode == 0:
         return process.stdout, ""
     lines = process.stderr.decode(errors="replace").strip().splitlines()

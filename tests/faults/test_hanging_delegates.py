@@ -20,7 +20,7 @@ from bad_delegates import FAULTS, HUNG, OK, RESULT, SECRET, Answer, BadNode, nam
 from installed import launchers, tools
 from throwaway import Host, throwaway_host
 
-from cni.linux import disk, netns, process
+from cni.linux import disk, netns, process, program
 from cni.meta import reclaim, strays
 from cni.meta.reclaim import Reclaimer
 from cni.plugin import deadline
@@ -170,6 +170,17 @@ def test_where_the_kernel_does_not_tell_of_an_end_it_is_looked_for(script: str, 
         ended = process.run(["/bin/sh", "-c", end_all], b"x", {"PATH": "/usr/bin:/bin"}, SOON)
     assert (ended.returncode, ended.stdout, ended.fault) == expected
     assert process.run(["/bin/sh", "-c", FOREVER], b"", {"PATH": "/usr/bin:/bin"}, 0.1).fault == process.HUNG
+
+
+def test_a_program_of_the_system_that_hangs_or_leaves_a_child_holds_nobody_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(program, "TIMEOUT", 0.3)
+    monkeypatch.setattr(program, "MOST", 3_000_000)
+    with ending_soon():
+        assert program.run(["/bin/sh", "-c", "sleep 1000 & sleep 1000"])[1].startswith("sh did not end within")
+        assert "printed more than" in program.run(["/bin/sh", "-c", "yes"])[1]
+        monkeypatch.setattr(program, "TIMEOUT", SOON)
+        assert program.run(["/bin/sh", "-c", "cat; (sleep 3) & exit 0"], b"x" * 2_000_000) == (b"x" * 2_000_000, "")
+        assert program.run(["/bin/sh", "-c", "echo no >&2; exit 1"]) == (b"", "no")
 
 
 def test_whoever_is_interrupted_ends_the_plugin_too(tmp_path: Path):
