@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import ipaddress
 import logging
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -33,6 +35,8 @@ POLL = 0.01
 SEPARATOR = "\r\n"
 LONGEST = 65536
 """Bytes of a lease that are read: no owner is longer."""
+NO_LEASE = b"\0"
+"""What is read where no file is: nobody's, and not to be taken."""
 PROBES = 256
 """Addresses that are looked at one by one before all are listed: together they take as long as listing thousands."""
 
@@ -180,7 +184,7 @@ class DirectoryStore:
         content = f"{owner.container_id}{SEPARATOR}{owner.ifname}".encode()
         with self._index.changing():
             if not files.create(path, content):
-                if files.read(path):
+                if self._read(str(address)) or self._index.has_holder(address):
                     return False
                 files.replace(path, content, durable=False)
                 self._index.remove(_told(None), address)
@@ -196,13 +200,19 @@ class DirectoryStore:
 
     def last_reserved(self, set_index: int) -> IPAddress | None:
         """What the set's note says; None for one that makes no sense, which only costs the round robin its place."""
-        content = files.read(self._path(f"{LAST_RESERVED}{set_index}"))
+        try:
+            content = files.read_own(self._path(f"{LAST_RESERVED}{set_index}"))
+        except files.Unusable:
+            return None
         return _address(content.decode(errors="replace").strip()) if content else None
 
     def note_last_reserved(self, set_index: int, address: IPAddress) -> None:
-        """Write the set's note."""
+        """Write the set's note; where that cannot be, nothing is lost but its place."""
         path = self._path(f"{LAST_RESERVED}{set_index}")
-        files.change(f'write "{path}"', _overwrite, path, str(address).encode())
+        try:
+            _overwrite(path, str(address).encode())
+        except OSError as error:
+            log.warning('could not write "%s": %s', path, files.reason(error))
 
     def _held_by(self, owner: Owner | None) -> list[IPAddress]:
         """The addresses whose files say so. Where the index cannot vouch for itself, all are read and it is rebuilt."""
@@ -212,7 +222,14 @@ class DirectoryStore:
             leases = self._read_all()
             self._index.rebuild(leases)
             return [address for address, text in leases if text == told]
-        return [address for address in places if self._read(str(address)) == told]
+        return [address for address in places if self._is_of(address, told)]
+
+    def _is_of(self, address: IPAddress, told: str) -> bool:
+        """Whether the lease says so; or whether the index alone does, where nobody but damage can have changed it."""
+        found = self._read(str(address))
+        if found == told or not told:
+            return found == told
+        return not self._index.has(found, address)
 
     def _read_all(self) -> list[tuple[IPAddress, str]]:
         """Every lease, and what it says of its owner. Raises IOFailure."""
@@ -230,9 +247,10 @@ class DirectoryStore:
 
     def _is_taken(self, address: IPAddress) -> bool:
         try:
-            return os.stat(self._path(str(address))).st_size > 0
+            found = os.stat(self._path(str(address)), follow_symlinks=False)
         except OSError:
             return False  # if it is there in some other way, reserving it says so
+        return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
 
     def _path(self, name: str) -> str:
         return os.path.join(self.location, name)
@@ -261,7 +279,7 @@ def _ipv4(text: str) -> ipaddress.IPv4Address:
 
 def _overwrite(path: str, content: bytes) -> None:
     """Write a note in place: replacing a file is a third of an ADD on ext4, and half a note costs only the place."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         os.write(descriptor, content)
         os.ftruncate(descriptor, len(content))
@@ -271,11 +289,15 @@ def _overwrite(path: str, content: bytes) -> None:
 
 def _content(path: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return b""
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV):
+            return NO_LEASE
+        raise
     try:
-        return os.read(descriptor, LONGEST)
+        return os.read(descriptor, LONGEST) if stat.S_ISREG(os.fstat(descriptor).st_mode) else NO_LEASE
     finally:
         os.close(descriptor)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
-from cni.plugin import observed
+from cni.plugin import files, observed
 from cni.spec.document import kind, lookup
-from cni.spec.errors import CheckFailed, InvalidConfiguration, IOFailure, PluginUnavailable
+from cni.spec.errors import CheckFailed, CNIError, InvalidConfiguration, IOFailure, PluginUnavailable
 from cni.spec.request import Request
 from ipam import leases
 from ipam.directory import DirectoryStore
@@ -48,10 +48,18 @@ def delete(request: Request) -> None:
     Raises InvalidConfiguration where it does not say which directory, TryAgainLater, IOFailure, DeleteIncomplete.
     """
     store = _store(request)
-    if store.exists():
+    if not store.exists():
+        return
+    try:
         with store.locked():
             what = f'could not release the addresses of "{_owner(request)}"'
-            leases.release(store, _owner(request), what)
+            if not leases.release(store, _owner(request), what):
+                leases.release_damaged(store, _told(request), what)
+    except IOFailure:  # it is read-only, say: who holds nothing needs no lock for it
+        owners = {address: store.owner(address) for address in store.addresses()}
+        damaged = [address for address in _told(request) if leases.is_damaged(owners.get(address))]
+        if damaged or leases.held_by_among(_owner(request), owners):
+            raise
 
 
 def check(request: Request) -> None:
@@ -89,7 +97,8 @@ def gc(request: Request) -> None:
             return
         with store.locked():
             what = f'could not release all stale addresses of network "{request.network}"'
-            leases.release_chosen(store, partial(leases.held_by_none_of, valid), what)
+            living = leases.held_by_any(valid, store)
+            leases.release_chosen(store, lambda found: set(leases.held_by_none_of(valid, found)) - living, what)
 
 
 def status(request: Request) -> None:
@@ -120,10 +129,24 @@ def _lost(store: Store, owner: Owner, expected: Iterable[IPAddress]) -> list[str
     if not store.exists():
         return ["nothing is held"]
     with store.locked():
-        held = leases.held_by(owner, store)
+        held = [address for address in leases.held_by(owner, store) if _says(store.owner(address), owner)]
         lost = [address for address in expected if address not in held]
         told = [f"{address} is held by {store.owner(address) or 'nobody'}" for address in lost]
     return told if held or told else ["nothing is held"]
+
+
+def _says(holder: Owner | None, owner: Owner) -> bool:
+    """Whether the lease itself says so."""
+    return holder in (owner, Owner(owner.container_id))
+
+
+def _told(request: Request) -> list[IPAddress]:
+    """The addresses that the runtime says the attachment was given, as far as it can be understood."""
+    try:
+        result = request.prev_result
+    except CNIError:
+        return []
+    return [ip.address.ip for ip in result.ips] if result else []
 
 
 def _owner(request: Request) -> Owner:
@@ -160,11 +183,13 @@ def _resolv_conf(path: str) -> DNS:
     if not path:
         return DNS()
     try:
-        with open(_path(path, "ipam.resolvConf"), encoding="utf-8", errors="replace") as file:
-            return resolv_conf.parse(file.read())
-    except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise IOFailure(f"open {path}: {reason}", "ipam.resolvConf", id="PLX-IPAM-RESOLVCONF") from error
+        content = files.read(_path(path, "ipam.resolvConf"))
+    except IOFailure as error:
+        raise IOFailure(f"open {path}: {error.reason.lower()}", "ipam.resolvConf", id="PLX-IPAM-RESOLVCONF") from error
+    if content is None:
+        reason = os.strerror(errno.ENOENT).lower()
+        raise IOFailure(f"open {path}: {reason}", "ipam.resolvConf", id="PLX-IPAM-RESOLVCONF")
+    return resolv_conf.parse(content.decode(errors="replace"))
 
 
 def _unreadable(where: str, problem: str) -> InvalidConfiguration:

@@ -17,6 +17,7 @@ import contextlib
 import functools
 import ipaddress
 import os
+import stat
 import struct
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ BUCKET = ROOM * ENTRY.size
 FEWEST_BUCKETS = 8
 SEAL_AGE = 3 * 10**9
 """Nanoseconds from a seal's mtime to its ctime; more than the coarsest file system rounds away."""
+FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MACHINE_ID = "/etc/machine-id"
 LONGEST = 1 << 26
@@ -107,6 +109,16 @@ class Index:
             if version and checksum == wanted
         ]
 
+    def has(self, holder: str, address: IPAddress) -> bool:
+        """Whether `holder` may have the lease of `address`; True where only the lease itself knows."""
+        places = self.find(holder)
+        return places is None or address in places
+
+    def has_holder(self, address: IPAddress) -> bool:
+        """Whether somebody has the lease of `address`; False where only the lease itself knows."""
+        nobody = _entry("", address)
+        return self.vouches and any(entry[4:] == nobody[4:] and entry != nobody for entry in self._entries())
+
     def add(self, holder: str, address: IPAddress) -> None:
         """Note that `holder` has the lease of `address` now."""
         self._replace(_checksum(holder), NONE, _entry(holder, address))
@@ -126,13 +138,15 @@ class Index:
         table = b"".join(bucket.ljust(BUCKET, b"\0") for bucket in buckets)
         with contextlib.suppress(OSError):
             # Emptied first, and without a header until it is sealed: half a table vouches for nothing.
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            if not _is_file(self._path):
+                os.unlink(self._path)
+            self._descriptor = os.open(self._path, FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
             files.write(self._descriptor, bytes(HEADER.size) + table)
             self._buckets = len(buckets)
 
     def _open(self) -> None:
         with contextlib.suppress(OSError, struct.error):
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            self._descriptor = os.open(self._path, FLAGS)
             header = os.pread(self._descriptor, HEADER.size, 0)
             *_, buckets = HEADER.unpack(header)
             self._seal = _seal(self._directory)
@@ -203,6 +217,14 @@ def path_of(directory: str) -> str:
     """Where the table of a network's directory is."""
     parent, name = os.path.split(directory)
     return os.path.join(parent, f".{name}.index")  # no network's name begins with a dot
+
+
+def _is_file(path: str) -> bool:
+    """Whether nothing but a file is there, if anything."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _buckets(leases: Collection[tuple[IPAddress, str]]) -> list[bytearray]:

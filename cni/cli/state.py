@@ -7,16 +7,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from cni.cli import table
 from cni.node import layout
 from cni.node.host import Host
-from cni.plugin import ledger
+from cni.plugin import files, ledger
+from cni.plugin.cache import Cache
 from cni.plugin.ledger import Failure, Ledger
 from cni.spec import document, model
 from cni.spec.document import Document
+
+if TYPE_CHECKING:
+    from cni.meta.config import MetaConf
 
 HEADINGS = ("CONTAINER", "POD", "NETWORK", "INTERFACE", "SINCE", "TRIES", "REASON")
 
@@ -55,7 +60,9 @@ class State:
 
 def status(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """Print the state of the ledger. Raises CNIError when it cannot be found."""
-    state = read(find_ledger(environ))
+    conf = _find_meta_conf(environ)
+    derived = (conf.status_directory, os.path.join(conf.device_info_dir, "cni"), Cache(options.cache_dir).directory)
+    state = read(Ledger(conf.ledger_directory), derived)
     sys.stdout.write((_as_json(state) if options.output == "json" else _as_text(state)) + "\n")
 
 
@@ -66,15 +73,20 @@ def find_conf(environ: Mapping[str, str]) -> Document | None:
 
 def find_ledger(environ: Mapping[str, str]) -> Ledger:
     """The records of what the meta plugin attached, where it keeps them. Raises InvalidConfiguration."""
+    return Ledger(_find_meta_conf(environ).ledger_directory)
+
+
+def _find_meta_conf(environ: Mapping[str, str]) -> MetaConf:
+    """What the configuration says of places; the rest of it may be wrong."""
     from cni.meta.config import MetaConf
 
     conf = find_conf(environ) or {}
-    keys = {"cniDir": document.lookup(conf, "cniDir")}
-    return Ledger(model.parse(MetaConf, keys, "the configuration of plexus").ledger_directory)
+    keys = {key: document.lookup(conf, key) for key in ("cniDir", "deviceInfoDir")}
+    return model.parse(MetaConf, keys, "the configuration of plexus")
 
 
-def read(records: Ledger) -> State:
-    """What the ledger says now."""
+def read(records: Ledger, derived: Iterable[str] = ()) -> State:
+    """What the ledger says now, and what was set aside in the directories of what is derived from it."""
     boot = ledger.boot_id()
     every = list(records.records())
     attached = [record for record in every if record.boot_id in ("", boot)]
@@ -83,9 +95,16 @@ def read(records: Ledger) -> State:
         attached=len(attached),
         earlier=len(every) - len(attached),
         unfinished=[*_unfinished(records.unfinished, blocking=False), *_unfinished(records, blocking=True)],
-        damaged=[*records.damaged(), *records.unfinished.damaged()],
+        damaged=[*records.damaged(), *records.unfinished.damaged(), *_set_aside(derived)],
         newer=[*records.newer(), *records.unfinished.newer()],
     )
+
+
+def _set_aside(directories: Iterable[str]) -> Iterator[str]:
+    for directory in directories:
+        for place, inner, names in os.walk(directory):
+            yield from (os.path.join(place, name) for name in sorted((*inner, *names)) if name.endswith(files.DAMAGED))
+            inner[:] = [name for name in inner if not name.endswith(files.DAMAGED)]
 
 
 def _unfinished(records: Ledger, *, blocking: bool) -> list[Unfinished]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cni.spec.errors import InvalidConfiguration
+from cni.plugin import files
+from cni.spec.errors import InvalidConfiguration, IOFailure
 
 AT_ONCE = 4
 """Questions that a call asks at the same time."""
@@ -51,8 +52,7 @@ def _plain(path: str) -> Client | None:
     if not path or any(name.lower().endswith("_proxy") for name in os.environ):
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            cluster, user = _current(_parse(file.read()))
+        cluster, user = _current(_parse((files.read(path) or b"").decode()))
         if cluster.keys() - PLAIN["cluster"] or user.keys() - PLAIN["user"]:
             return None
         server = cluster["server"].rstrip("/")
@@ -108,9 +108,12 @@ def _by_library(kubeconfig: str) -> Client:
     configuration.connection_pool_maxsize = OPEN
     try:
         if kubeconfig:
+            files.read(kubeconfig)  # the library itself would wait for who writes to a FIFO
             config.load_kube_config(kubeconfig, client_configuration=configuration, persist_config=False)
         else:
             config.load_incluster_config(client_configuration=configuration)
+    except IOFailure as error:
+        raise wrong(kubeconfig, error.reason) from None
     except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         # The text may quote the file, and the file holds a token.
         raise wrong(kubeconfig, f"{type(error).__name__}: is it there, and complete?") from None

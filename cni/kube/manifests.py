@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni.kube.objects import Devices, NetworkAttachmentDefinition, Pod
 from cni.plugin import files
-from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration, PluginUnavailable, TryAgainLater
+from cni.spec.errors import CNIError, DecodingFailure, InvalidConfiguration, IOFailure, PluginUnavailable, TryAgainLater
 
 if TYPE_CHECKING:
     import yaml
@@ -102,7 +103,11 @@ class Manifests:
         """Remove the pod's file, unless another sandbox of the pod has written its own by now. Raises IOFailure."""
         path = self._status_path(namespace, name)
         files.sweep_beside(path)
-        present = files.read(path)
+        try:
+            present = files.read_own(path)
+        except files.Unusable:
+            files.clear(path)
+            return
         if present is not None and (is_ours is None or is_ours(present.decode(errors="replace"))):
             files.remove(path)
 
@@ -158,8 +163,12 @@ def _load(path: str) -> Manifest:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        with open(path, "rb") as file:
-            documents = list(yaml.load_all(file, loader))
+        content = files.read(path)
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        documents = list(yaml.load_all(content, loader))
+    except IOFailure as error:
+        return Manifest(path, {}, TryAgainLater(error.msg, error.reason, id="PLX-MANIFESTS"))
     except yaml.YAMLError as error:
         failure = DecodingFailure(f'could not read the manifest "{path}"', _where(error), id="PLX-MANIFEST-YAML")
         return Manifest(path, {}, failure)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
-import contextvars
 import ctypes
 import errno
 import fcntl
@@ -15,7 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
-from cni.spec.errors import CNIError, InvalidNetns
+from cni.linux import thread
+from cni.spec.errors import CNIError, Exhausted, InvalidNetns
 
 T = TypeVar("T")
 
@@ -26,6 +25,7 @@ GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
 SO_NETNS_COOKIE = 71
 """From <asm-generic/socket.h>."""
 OWN = "/proc/thread-self/ns/net"
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class NetnsMissing(InvalidNetns):
@@ -92,11 +92,13 @@ def own_cookie() -> int:
 
 
 def open_path(path: str) -> int:
-    """Open a network namespace; the caller closes the descriptor. Raises NetnsMissing, InvalidNetns."""
+    """Open a network namespace; the caller closes the descriptor. Raises NetnsMissing, InvalidNetns, Exhausted."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+        if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
+            raise Exhausted(f'failed to open netns "{path}"', reason) from error
         missing = isinstance(error, OSError) and error.errno in GONE
         failure = NetnsMissing if missing else InvalidNetns
         raise failure(f'failed to open netns "{path}"', reason, id="PLX-NETNS") from error
@@ -147,8 +149,6 @@ def enter(descriptor: int, work: Callable[[], T]) -> T:
     """
     outcome: list[T] = []
     failure: list[BaseException] = []
-    ended = _thread.allocate_lock()
-    ended.acquire()
 
     def enter_and_work() -> None:
         try:
@@ -156,13 +156,9 @@ def enter(descriptor: int, work: Callable[[], T]) -> T:
             outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, below
             failure.append(error)
-        finally:
-            ended.release()
 
-    context = contextvars.copy_context()  # the call that is being served stays the same
-    # A threading.Thread besides is waited for twice, for its beginning too.
-    _thread.start_new_thread(context.run, (enter_and_work,))
-    ended.acquire()
+    if not thread.begin(enter_and_work)():
+        raise Exhausted("could not start a thread for the network namespace", "it did not begin")
     if failure:
         raise failure[0]
     return outcome[0]

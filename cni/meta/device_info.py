@@ -36,7 +36,7 @@ def place(entry: Entry, container_id: str, described: str) -> None:
     own = _own(entry, container_id)
     if not own:
         return
-    files.remove(own)  # of an attachment whose DEL never came
+    files.clear(own)  # of an attachment whose DEL never came
     try:
         info = _read(described) if described else None
     except DecodingFailure as error:
@@ -62,7 +62,7 @@ def remove(entry: Entry, container_id: str) -> None:
     """Remove the attachment's file. Raises IOFailure."""
     own = _own(entry, container_id)
     if own:
-        files.remove(own)
+        files.clear(own)
 
 
 def _own(entry: Entry, container_id: str) -> str:
@@ -73,20 +73,11 @@ def _own(entry: Entry, container_id: str) -> str:
 
 
 def _read(path: str) -> dict[str, Any] | None:
-    content = files.change(f'read "{path}"', _read_some, path)
-    if content is None:
-        return None
-    if len(content) > LARGEST:
-        raise DecodingFailure(f'could not decode "{path}"', f"it is larger than {LARGEST} bytes")
-    return document.decode(content, f'"{path}"')
-
-
-def _read_some(path: str) -> bytes | None:
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(LARGEST + 1)
-    except FileNotFoundError:
-        return None
+        content = files.read(path, largest=LARGEST)
+    except files.Unusable as error:
+        raise DecodingFailure(f'could not decode "{path}"', error.reason) from error
+    return None if content is None else document.decode(content, f'"{path}"')
 
 
 def _name(network: str, container_id: str, ifname: str) -> str:

@@ -317,8 +317,14 @@ def _planned_record(request: Request, who: Identity) -> tuple[Record, str]:
     except CNIError as error:
         unknown = str(error)
         planned = plan(conf, request, identity.parse(""), None, source)
-    entries = tuple(wanted.entry for wanted in planned)
-    record = Record(container_id=request.container_id, ifname=request.ifname, netns=request.netns, entries=entries)
+    record = Record(
+        container_id=request.container_id,
+        ifname=request.ifname,
+        netns=request.netns,
+        pod_namespace=who.namespace,
+        pod_name=who.name,
+        entries=tuple(wanted.entry for wanted in planned),
+    )
     return record, unknown
 
 

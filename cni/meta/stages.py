@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent import futures
 from contextvars import copy_context
 
+from cni.linux import thread
 from cni.plugin import chain
 from cni.plugin.chain import Host
 from cni.spec import document, netconf
@@ -85,13 +86,30 @@ def run(stage: Stage, work: Callable[[int], None], *, despite_failures: bool = F
 
 
 def _follow_all(stage: Stage, follow: Callable[[Lane], None]) -> None:
-    if len(stage) == 1:
-        follow(stage[0])
-        return
-    with futures.ThreadPoolExecutor(min(AT_ONCE, len(stage)), "attachments") as threads:
-        lanes = [threads.submit(copy_context().run, follow, lane) for lane in stage]
-    for lane in lanes:
-        lane.result()
+    """Follow all lanes, some in other threads; where no thread is to be had, all in this one."""
+    lanes = deque(stage)
+    failures: list[BaseException] = []
+
+    def follow_some() -> None:
+        try:
+            while (lane := _take(lanes)) is not None:
+                copy_context().run(follow, lane)
+        except BaseException as error:  # noqa: BLE001 - raised below, when no thread runs any more
+            failures.append(error)
+
+    threads = [thread.begin(follow_some) for _ in stage[1:AT_ONCE]]
+    follow_some()
+    for wait in threads:
+        wait()
+    for failure in failures:
+        raise failure
+
+
+def _take(lanes: deque[Lane]) -> Lane | None:
+    try:
+        return lanes.popleft()
+    except IndexError:
+        return None
 
 
 def _are_all(built_in: Collection[int], lanes: Iterable[Lane]) -> bool:

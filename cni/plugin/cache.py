@@ -88,12 +88,15 @@ class Cache:
         Raises DamagedCache, IOFailure, and InvalidEnvironment or InvalidConfiguration for a bad name.
         """
         path = self._path(network, attachment)
-        content = files.read(path)
+        try:
+            content = files.read(path)
+        except files.Unusable as error:
+            raise DamagedCache(network, path, error.reason) from error
         return None if content is None else _parse(content, network, attachment, path)
 
     def remove(self, network: str, attachment: Attachment) -> None:
         """Forget an attachment, remembered or not. Raises IOFailure."""
-        files.remove(self._path(network, attachment))
+        files.clear(self._path(network, attachment))
 
     def attachments(self, network: str = "") -> Iterator[Remembered]:
         """All that is remembered, or all of one network; files of other kinds and unreadable ones are passed over."""

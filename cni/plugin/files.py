@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
@@ -14,6 +16,27 @@ from cni.spec.errors import IOFailure
 
 P = ParamSpec("P")
 T = TypeVar("T")
+DAMAGED = ".damaged"
+MORE = 4096
+"""Bytes that are read at a time of files that do not say how many they have, as those of /proc."""
+REMEDIES = {
+    errno.ENOSPC: "free some there, or some inodes (df -i), and what was begun is finished",
+    errno.EDQUOT: "raise the quota there, and what was begun is finished",
+    errno.EROFS: "mount it for writing, and what was begun is finished",
+    errno.EISDIR: "it is not ours: remove it",
+    errno.ELOOP: "it is not ours: remove it",
+    errno.ENXIO: "it is not ours: remove it",
+    errno.EPERM: "is it immutable (lsattr)?",
+    errno.EMFILE: "whoever called has a low limit of open files (ulimit -n)",
+    errno.ENFILE: "the machine has too many open files (fs.file-max)",
+}
+LARGEST = 16 << 20
+"""Bytes that are read of a file: none that we know has a tenth of it."""
+
+
+class Unusable(IOFailure):
+    """What is at a path cannot be the file that is wanted: a directory, a FIFO, a device, or much too large."""
+
 
 TEMPORARY = ".tmp"
 """How the name of a file ends that is being written; it begins with a dot."""
@@ -24,7 +47,13 @@ def change(what: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     try:
         return call(*args, **kwargs)
     except OSError as error:
-        raise IOFailure(f"could not {what}", os.strerror(error.errno or errno.EIO), id="PLX-IO") from error
+        raise IOFailure(f"could not {what}", reason(error), id="PLX-IO") from error
+
+
+def reason(error: OSError) -> str:
+    """What the system says, and what to do about it where that is known."""
+    number = error.errno or errno.EIO
+    return os.strerror(number) + (f": {REMEDIES[number]}" if number in REMEDIES else "")
 
 
 def ensure_directory(path: str, mode: int = 0o700) -> None:
@@ -103,9 +132,31 @@ def sweep_beside(path: str) -> None:
     _sweep(_temporary_path(path))
 
 
-def read(path: str) -> bytes | None:
-    """The content of `path`, or None when there is no such file. Raises IOFailure."""
-    return change(f'read "{path}"', _read, path)
+def read(path: str, *, largest: int = LARGEST) -> bytes | None:
+    """The content of `path`, or None when there is no such file. Raises Unusable, IOFailure."""
+    return change(f'read "{path}"', _read, path, largest, 0)
+
+
+def read_own(path: str) -> bytes | None:
+    """The same of a file that we have written, and thus is no link. Raises Unusable, IOFailure."""
+    return change(f'read "{path}"', _read, path, LARGEST, os.O_NOFOLLOW)
+
+
+def set_aside(path: str) -> str:
+    """Rename what cannot be used, whatever it is, to `*.damaged`; return its new path. Raises IOFailure."""
+    stem, _ = os.path.splitext(path)
+    numbers = itertools.chain(("",), (f".{number}" for number in itertools.count(2)))
+    aside = next(name for number in numbers if not os.path.lexists(name := f"{stem}{number}{DAMAGED}"))
+    change(f'set aside "{path}"', os.rename, path, aside)
+    return aside
+
+
+def clear(path: str) -> bool:
+    """Remove `path`, or set it aside where it is a directory; whether anything was there. Raises IOFailure."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        set_aside(path)
+        return True
+    return remove(path)
 
 
 def write(descriptor: int, content: bytes) -> None:
@@ -256,14 +307,39 @@ def _remove(path: str) -> bool:
         return True
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno == errno.EROFS and not os.path.lexists(path):
+            return False  # a read-only file system says so of what is not there, too
+        raise
 
 
-def _read(path: str) -> bytes | None:
+def _read(path: str, largest: int, flags: int) -> bytes | None:
     try:
-        with open(path, "rb", buffering=0) as file:  # half the time of a buffered read
-            return file.read()
+        # Not to wait for who writes to a FIFO
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENODEV) or (flags and error.errno == errno.ELOOP):
+            raise Unusable(f'could not read "{path}"', "it is a link, a device or a socket", id="PLX-IO") from error
+        raise
+    try:
+        return _content(descriptor, path, largest)
+    finally:
+        os.close(descriptor)
+
+
+def _content(descriptor: int, path: str, largest: int) -> bytes:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise Unusable(f'could not read "{path}"', "it is a directory, a FIFO or a device, not a file", id="PLX-IO")
+    content = b""
+    if found.st_size <= largest:
+        while len(content) <= largest and (more := os.read(descriptor, max(found.st_size, MORE) + 1)):
+            content += more
+    if found.st_size > largest or len(content) > largest:
+        raise Unusable(f'could not read "{path}"', f"it is larger than {largest} bytes", id="PLX-IO")
+    return content
 
 
 def _names(directory: str) -> list[str]:

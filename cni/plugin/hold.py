@@ -13,11 +13,14 @@ import os
 import time
 from collections.abc import Iterator
 
+from cni.plugin import files
 from cni.spec.errors import IOFailure, TryAgainLater
 
 PATIENCE = 60.0
 """Seconds to wait for who has claimed the file."""
 POLL = 0.02
+NO_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV)
+"""What the kernel says of links in a circle, sockets and devices that are not there."""
 NONE = -1
 """Instead of a descriptor, where there is no file."""
 
@@ -54,7 +57,9 @@ def _locked(path: str, how: int) -> int | None:
         except FileNotFoundError:
             return NONE
         except OSError as error:
-            raise IOFailure(f'could not read "{path}"', os.strerror(error.errno or errno.EIO), id="PLX-IO") from error
+            if error.errno in NO_FILE:
+                return NONE
+            raise IOFailure(f'could not read "{path}"', files.reason(error), id="PLX-IO") from error
         try:
             fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):

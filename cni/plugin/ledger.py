@@ -12,7 +12,6 @@ number, and it leaves the record to who does (docs/adr/0023-records-of-other-ver
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SUFFIX = ".json"
-DAMAGED = ".damaged"
 LONGEST_NAME = 255
 """Bytes that the name of a file can have."""
 SINCE_FORMAT_1 = ("pid_namespace", "failure")
@@ -207,7 +205,10 @@ class Ledger:
         return os.path.lexists(self._path(container_id, ifname))
 
     def _read(self, path: str) -> Record | None:
-        content = files.read(path)
+        try:
+            content = files.read_own(path)
+        except files.Unusable as error:
+            raise DamagedRecord(path, error.reason) from error
         record = None if content is None else _parse(content, path)
         if record is not None and self._path(record.container_id, record.ifname) != path:
             raise DamagedRecord(path, f'it is that of container "{record.container_id}", interface "{record.ifname}"')
@@ -227,10 +228,7 @@ class Ledger:
 
     def set_aside(self, container_id: str, ifname: str) -> str:
         """Rename a damaged record, so that it is not read again; return its new path. Raises IOFailure."""
-        path = self._path(container_id, ifname)
-        aside = _unused(path.removesuffix(SUFFIX), DAMAGED)
-        files.change(f'set aside the record "{path}"', os.rename, path, aside)
-        return aside
+        return files.set_aside(self._path(container_id, ifname))
 
     def leave(self, container_id: str, ifname: str) -> str:
         """Have a record that cannot be read here among the unfinished, as it is; return its new path.
@@ -258,7 +256,7 @@ class Ledger:
 
     def damaged(self) -> list[str]:
         """The paths of records that cannot be read, and of those that were set aside."""
-        aside = [os.path.join(self.directory, name) for name in self._names() if name.endswith(DAMAGED)]
+        aside = [os.path.join(self.directory, name) for name in self._names() if name.endswith(files.DAMAGED)]
         return sorted([*aside, *(path for path, error in self._unreadable() if not isinstance(error, NewerRecord))])
 
     def newer(self) -> list[str]:
@@ -294,12 +292,6 @@ class Ledger:
 
     def _path(self, container_id: str, ifname: str) -> str:
         return os.path.join(self.directory, f"{container_id}@{ifname}{SUFFIX}")
-
-
-def _unused(stem: str, suffix: str) -> str:
-    """A path that nothing is at: what was set aside before stays."""
-    numbers = itertools.chain(("",), (f".{number}" for number in itertools.count(2)))
-    return next(path for number in numbers if not os.path.lexists(path := f"{stem}{number}{suffix}"))
 
 
 def boot_id() -> str:

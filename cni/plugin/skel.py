@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,9 +14,10 @@ from typing import IO, Any
 import cni
 from cni.plugin import execute, invoke, log, serve
 from cni.spec import document, names, versions
-from cni.spec.errors import CNIError, InvalidEnvironment, IOFailure
+from cni.spec.errors import CNIError, Exhausted, InvalidEnvironment, IOFailure
 from cni.spec.request import Request
 
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
 
 
@@ -48,11 +50,24 @@ def run(name: str, environ: Mapping[str, str], stdin: IO[bytes], stdout: IO[str]
         stdout.write(_error_json(error))
         return 1
     except Exception as error:  # noqa: BLE001 - whatever it is, the runtime must get an answer, and the log the traceback
-        log.defect(name, error)
-        stdout.write(_error_json(CNIError(f"{type(error).__name__}: {error}", "this is a defect of plexus")))
+        stdout.write(_error_json(_exhausted(name, error) or _defect(name, error)))
         return 1
     stdout.write(answer)
     return 0
+
+
+def _exhausted(name: str, error: Exception) -> CNIError | None:
+    """What has run out, which can be anywhere; None for an exception of another kind."""
+    if isinstance(error, MemoryError):
+        return Exhausted(f'plugin "{name}" could not go on', "Cannot allocate memory")
+    if isinstance(error, OSError) and error.errno in EXHAUSTED:
+        return Exhausted(f'plugin "{name}" could not go on', os.strerror(error.errno))
+    return None
+
+
+def _defect(name: str, error: Exception) -> CNIError:
+    log.defect(name, error)
+    return CNIError(f"{type(error).__name__}: {error}", "this is a defect of plexus")
 
 
 def _answer(name: str, environ: Mapping[str, str], stdin: IO[bytes]) -> str:

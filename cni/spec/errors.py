@@ -94,6 +94,15 @@ class TryAgainLater(CNIError):
     code = 11
 
 
+class Exhausted(TryAgainLater):
+    """Memory, descriptors, threads or processes have run out: of the caller, of its cgroup, or of the machine."""
+
+    def __init__(self, msg: str, reason: str) -> None:
+        super().__init__(msg, f"{reason}; {self.remedy}", id="PLX-EXHAUSTED")
+
+    remedy = "raise the limit of whoever calls (ulimit, its cgroup), or give the machine more"
+
+
 class PluginUnavailable(CNIError):
     """STATUS: an ADD would fail."""
 

@@ -232,9 +232,51 @@ def test_a_failure_says_what_could_not_be_done_to_which_file_and_why(
     with pytest.raises(IOFailure) as caught:
         call(str(path))
     assert caught.value.msg.startswith(f'could not {verb} "{path}')
-    assert caught.value.reason in (os.strerror(errno.EISDIR), os.strerror(errno.ENOTDIR))
+    not_a_file = "it is a directory, a FIFO or a device, not a file"
+    told = (f"{os.strerror(errno.EISDIR)}: it is not ours: remove it", os.strerror(errno.ENOTDIR), not_a_file)
+    assert caught.value.reason in told
     assert caught.value.id == "PLX-IO"
-    assert isinstance(caught.value.__cause__, OSError)
+    assert isinstance(caught.value, files.Unusable) or isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir])
+def test_what_is_no_file_is_not_read_and_not_waited_for(make: Callable[[Path], object], tmp_path: Path):
+    make(tmp_path / "thing")
+    for read in (files.read, files.read_own):
+        with pytest.raises(files.Unusable, match="could not read"):
+            read(str(tmp_path / "thing"))
+
+
+def test_a_file_without_end_is_not_read(tmp_path: Path):
+    (tmp_path / "small").write_bytes(b"x" * 100)
+    assert files.read(str(tmp_path / "small"), largest=100) == b"x" * 100
+    with pytest.raises(files.Unusable, match="larger than 99 bytes"):
+        files.read(str(tmp_path / "small"), largest=99)
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 1 << 40)
+    with pytest.raises(files.Unusable, match="larger than"):
+        files.read(str(tmp_path / "huge"))
+
+
+def test_a_link_is_followed_only_in_files_of_others(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    assert files.read(str(tmp_path / "link")) == b"content"
+    with pytest.raises(files.Unusable, match="it is a link"):
+        files.read_own(str(tmp_path / "link"))
+
+
+def test_what_is_cleared_is_gone_and_a_directory_is_set_aside_with_what_it_holds(tmp_path: Path):
+    path = tmp_path / "thing.json"
+    for number in range(2):
+        path.mkdir()
+        (path / "precious").write_text(str(number))
+        assert files.clear(str(path))
+    path.symlink_to("nowhere")
+    assert files.clear(str(path))
+    assert not files.clear(str(path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["thing.2.damaged", "thing.damaged"]
+    assert (tmp_path / "thing.2.damaged" / "precious").read_text() == "1"
 
 
 @pytest.mark.parametrize("path", ["/proc/nowhere", "/proc/nowhere/deeper"])

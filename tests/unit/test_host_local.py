@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from cni.spec import convert
 from cni.spec.errors import (
     CheckFailed,
     CNIError,
     DecodingFailure,
-    DeleteIncomplete,
     InvalidConfiguration,
     IOFailure,
     PluginUnavailable,
@@ -26,6 +26,8 @@ VERBS = {
     "GC": host_local.gc,
     "STATUS": host_local.status,
 }
+
+DAMAGES = (os.mkfifo, lambda path: path.symlink_to("/etc/passwd"), lambda path: path.write_bytes(b"\0?"), os.mkdir)
 
 
 class Network:
@@ -176,23 +178,42 @@ class TestDelete:
         network.call("DEL")
         assert network.leases == {"10.0.0.4": "c1"}
 
-    def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_released(self, network: Network):
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_a_damaged_lease_of_another_stops_nobody_and_is_not_given_out(self, damage: Any, network: Network):
         network.call("ADD")
-        (network.folder / "10.0.0.6").mkdir()
-        error = network.refused("DEL")
-        assert isinstance(error, IOFailure)
-        assert "10.0.0.6" in error.msg
-        assert not (network.folder / "10.0.0.2").exists()
+        damage(network.folder / "10.0.0.3")
+        network.call("DEL")
+        given = [str(network.call("ADD", container_id=f"x{number}").ips[0].address.ip) for number in range(4)]
+        assert sorted(given) == ["10.0.0.2", "10.0.0.4", "10.0.0.5", "10.0.0.6"]
+        network.call("GC", **{"cni.dev/valid-attachments": []})
+        assert os.path.lexists(network.folder / "10.0.0.3"), "who had it may live"
 
-    def test_several_that_cannot_be_read_are_all_named(self, network: Network):
+    @pytest.mark.parametrize("damage", DAMAGES[:3])
+    def test_a_lease_of_its_own_that_was_replaced_is_released_by_what_its_add_answered(
+        self, damage: Any, network: Network
+    ):
+        result = network.call("ADD")
+        (network.folder / "10.0.0.2").unlink()
+        damage(network.folder / "10.0.0.2")
+        network.call("DEL", prevResult=convert.encode(result, "1.0.0"))
+        assert not os.path.lexists(network.folder / "10.0.0.2")
+
+    @pytest.mark.parametrize("content", ["", "?", "c", "c1\r\ne", "c9\r\neth0", "\0" * 70000])
+    def test_a_lease_that_was_written_over_is_neither_given_out_nor_collected_and_goes_with_its_owner(
+        self, content: str, network: Network
+    ):
         network.call("ADD")
-        for name in ("10.0.0.5", "10.0.0.6"):
-            (network.folder / name).mkdir()
-        error = network.refused("DEL")
-        assert isinstance(error, DeleteIncomplete)
-        assert error.msg == 'could not release the addresses of "c1 eth0"'
-        assert "10.0.0.5" in error.reason
-        assert "10.0.0.6" in error.reason
+        network.call("ADD", container_id="c2")
+        (network.folder / "10.0.0.2").write_bytes(content.encode())
+        network.call(
+            "GC", **{"cni.dev/valid-attachments": [{"containerID": f"c{n}", "ifname": "eth0"} for n in (1, 2)]}
+        )
+        for number in range(3):
+            network.call("ADD", container_id=f"x{number}")
+        assert (network.folder / "10.0.0.2").read_bytes() == content.encode()
+        assert isinstance(network.refused("ADD", container_id="late"), TryAgainLater)
+        network.call("DEL")
+        assert not (network.folder / "10.0.0.2").exists()
 
 
 class TestCheck:

@@ -325,10 +325,15 @@ def test_a_damaged_record_set_aside_is_kept_but_read_no_more(ledger: Ledger):
     assert Path(aside).read_bytes() == b"{"
 
 
-def test_a_record_that_cannot_be_read_at_all_is_an_error(ledger: Ledger):
-    path_of(ledger).mkdir(parents=True)
-    with pytest.raises(IOFailure, match=r"could not read .*c1@eth0\.json"):
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/null", path)])
+def test_what_is_no_file_is_a_damaged_record_and_set_aside_as_it_is(make: Any, ledger: Ledger):
+    os.makedirs(ledger.directory)
+    make(path_of(ledger))
+    with pytest.raises(DamagedRecord, match=r"could not read .*c1@eth0\.json"):
         ledger.find("c1", "eth0")
+    assert ledger.damaged() == [str(path_of(ledger))]
+    ledger.set_aside("c1", "eth0")
+    assert os.listdir(ledger.directory) == ["c1@eth0.damaged"]
 
 
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path):
