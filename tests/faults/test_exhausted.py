@@ -323,3 +323,49 @@ def test_a_clock_that_jumps_between_add_and_del_changes_nothing(before: str, aft
 
     problems = node.run(play)
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A cgroup that counts processes and threads, and in which there is nobody."""
+    for root in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")):
+        made = root / f"plexus-{os.getpid()}"
+        try:
+            made.mkdir()
+        except OSError:
+            continue
+        if (made / "pids.max").exists():
+            yield made
+            made.rmdir()
+            return
+        made.rmdir()
+    pytest.skip("this kernel lets nobody have a cgroup that counts processes here")
+
+
+@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+def test_a_call_with_few_processes_is_done_or_fails_and_leaves_nothing_to_the_next(verb: str, node: Node, cgroup: Path):
+    def play() -> list[str]:
+        thread.PATIENCE = 0.5
+        scene = Scene(node)
+        (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+        results = []
+        for more in (0, 1, 2, 8):
+            if verb == "DEL":
+                assert scene.call("ADD").status == 0
+            (cgroup / "pids.max").write_text(str(1 + more))
+            answer = node.call(verb, POD)
+            (cgroup / "pids.max").write_text("max")
+            results.append(answer.status)
+            where = f"{verb} with {more} processes"
+            if answer.status and (answer.error["code"] not in CODES or "Traceback" in answer.err):
+                scene.problems.append(f"{where}: {answer.out} {answer.err}")
+            if verb == "DEL" and not answer.status:
+                scene.compare(where)
+            if answer.status or verb == "ADD":
+                scene.finish()
+        if not results[0] or results[-1]:
+            scene.problems.append(f"the limits are not about the limit: {results}")
+        return scene.end()
+
+    problems = node.run(play, longest=100)
+    assert not problems, "\n".join(problems)
