@@ -54,7 +54,7 @@ def alone(directory: str, container_id: str, ifname: str) -> Iterator[None]:
 
 def _find(path: str) -> int | None:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError:
         return None
 

@@ -37,6 +37,7 @@ EXPECTED = {
     "manifests/pod-victim.json",
     "net.d/10-plexus.conflist",
     "state/containers/victim@eth0.json",
+    "state/executing.lock",
     "state/network-status/default/victim.json",
     "state/unfinished/victim@eth0.json",
 }
