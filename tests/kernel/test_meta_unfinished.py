@@ -112,13 +112,13 @@ def test_a_network_status_that_could_not_be_taken_back_goes_with_the_next_delete
     node.run(KUBEVIRT)
     node.add()
     status = node.directory / "state" / "network-status" / "default" / "vm.json"
-    aside = status.rename(node.directory / "aside")
-    status.mkdir()
+    aside = status.parent.rename(node.directory / "aside")
+    status.parent.touch()
     with pytest.raises(CNIError, match=r"vm\.json"):
         node.delete()
     assert is_ours_gone(node)
-    status.rmdir()
-    aside.rename(status)
+    status.parent.unlink()
+    aside.rename(status.parent)
 
     node.delete()
 
