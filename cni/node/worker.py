@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cni.linux import inherited, thread
+from cni.node import wants
 from cni.node.client import Client, Declined, Errand, Withdrawn
 from cni.node.metrics import NOBODY, Counter
 from cni.node.waiting import Waiting
@@ -125,7 +126,11 @@ def _run(errand: Errand, environ: Mapping[str, str]) -> tuple[int, str, str]:
     stdout, stderr = io.StringIO(), io.StringIO()
     log.begin(stderr)
     try:
-        status = skel.run(errand.name, environ, io.BytesIO(errand.stdin), stdout, stderr)
+        status = skel.run(errand.name, environ, io.BytesIO(errand.stdin), stdout, stderr, wants.is_ours)
+    except Exception as error:
+        if not wants.is_ours(error):
+            raise
+        raise Declined(f"we lack what it takes, and it has that itself: {error}") from error
     finally:
         log.end()
     return status, stdout.getvalue(), stderr.getvalue()

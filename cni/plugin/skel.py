@@ -38,8 +38,18 @@ VARIABLES = (
 )
 
 
-def run(name: str, environ: Mapping[str, str], stdin: IO[bytes], stdout: IO[str], stderr: IO[str]) -> int:
-    """Be the plugin `name` for one call of the protocol; return the exit status."""
+def run(
+    name: str,
+    environ: Mapping[str, str],
+    stdin: IO[bytes],
+    stdout: IO[str],
+    stderr: IO[str],
+    raised: Callable[[Exception], bool] = lambda _: False,
+) -> int:
+    """Be the plugin `name` for one call of the protocol; return the exit status.
+
+    Raises nothing but failures that are to be `raised`, as the caller says of each.
+    """
     if not environ.get("CNI_COMMAND"):
         print(f"CNI {name} plugin v{cni.__version__}", file=stderr)
         print(f"CNI protocol versions supported: {', '.join(versions.SUPPORTED)}", file=stderr)
@@ -47,9 +57,13 @@ def run(name: str, environ: Mapping[str, str], stdin: IO[bytes], stdout: IO[str]
     try:
         answer = _answer(name, environ, stdin)
     except CNIError as error:
+        if raised(error):
+            raise
         stdout.write(_error_json(error))
         return 1
-    except Exception as error:  # noqa: BLE001 - whatever it is, the runtime must get an answer, and the log the traceback
+    except Exception as error:  # whatever it is, the runtime must get an answer, and the log the traceback
+        if raised(error):
+            raise
         stdout.write(_error_json(_exhausted(name, error) or _defect(name, error)))
         return 1
     stdout.write(answer)

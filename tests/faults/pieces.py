@@ -108,12 +108,20 @@ class Node:
             "hostPaths": [str(self.directory)],
         }
 
-    def call(self, verb: str, container: str = "c1", bin_dir: Path | None = None, **keys: Any) -> Answer:
-        """Call plexus as a runtime does."""
+    def call(
+        self,
+        verb: str,
+        container: str = "c1",
+        *,
+        bin_dir: Path | None = None,
+        sandbox: Host | None = None,
+        **keys: Any,
+    ) -> Answer:
+        """Call plexus as a runtime does; `keys` are of its configuration."""
         environ = {
             "CNI_COMMAND": verb,
             "CNI_CONTAINERID": container,
-            "CNI_NETNS": self.sandbox.path,
+            "CNI_NETNS": (sandbox or self.sandbox).path,
             "CNI_IFNAME": "eth0",
             "CNI_PATH": str(self.plugins),
             "CNI_ARGS": ARGS,
