@@ -10,19 +10,29 @@ import itertools
 import json
 import os
 import random
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from installed import tools
 from pieces import BY, HOW, PIECES, WHOLE, Daemons, Node
 from throwaway import Host, throwaway_host
 
+from cni.kube.manifests import Manifests
+from cni.node.agent import Agent
+from cni.node.entry import Settings
+from cni.node.host import Host as AgentsHost
+from cni.node.plan import Plan
+from cni.node.prefix import Prefix
 from cni.plugin import confdir, skel
 from cni.spec.errors import CNIError
 
 NIGHTLY = os.environ.get("PLEXUS_TESTS_NIGHTLY") == "1"
-ORDERS = 60 if NIGHTLY else 3
+ORDERS = 60 if NIGHTLY else 2
+CHANGES = 2000 if NIGHTLY else 100
 STEP = 1 if NIGHTLY else 3
 """Bytes between the places where files are cut."""
 
@@ -82,7 +92,7 @@ def test_whatever_is_missing_half_written_or_late_an_add_attaches_all_or_nothing
 @pytest.mark.parametrize("how", HOW)
 def test_so_it_is_whatever_daemon_the_launchers_find(how: str, node: Node, daemons: Daemons):
     daemons.have(how)
-    states = products() if NIGHTLY else [{"primary": "cut"}, {"plugin": "absent", "api": "down"}, {}]
+    states = products() if NIGHTLY else [{"primary": "cut", "api": "down"}, {}]
     for number, broken in enumerate(states):
         node.by = BY[number % len(BY)]
         node.put_all(broken)
@@ -158,6 +168,54 @@ def test_a_runtime_that_hands_over_a_part_of_the_configuration_is_told_so(tmp_pa
     for length in range(0, len(text), STEP):
         answer = json.loads(called(environ | {"CNI_PATH": str(tmp_path)}, text[:length]))
         assert answer["code"] == 6, text[:length]
+
+
+def test_a_manifest_of_json_that_is_cut_off_anywhere_is_no_pod_without_networks(tmp_path: Path):
+    annotations = {"k8s.v1.cni.cncf.io/networks": "red,blue"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "annotations": annotations}}
+    text = json.dumps(pod, indent=1)
+    for length in range(0, len(text), STEP):
+        (tmp_path / "pod.json").write_text(text[:length])
+        with pytest.raises(CNIError) as caught:
+            Manifests(str(tmp_path), str(tmp_path / "status")).get_pod("default", "pod")
+        assert caught.value.code in (6, 7, 11), text[:length]
+
+
+def test_whatever_becomes_of_the_primarys_file_the_agents_entry_is_always_whole(tmp_path: Path):
+    for path in ("opt/plexus", "etc/cni/net.d"):
+        (tmp_path / path).mkdir(parents=True)
+    host = AgentsHost(str(tmp_path))
+    agent = Agent(Plan(host=host, prefix=Prefix(host, "/opt/plexus"), conf_dir="/etc/cni/net.d", settings=Settings()))
+    primary, written = tmp_path / "etc/cni/net.d/10-net.conflist", tmp_path / "etc/cni/net.d/00-plexus.conflist"
+    texts = [json.dumps(CONFLIST | {"x": str(number) * 5000}) for number in range(10)]
+    primary.write_text(texts[0])
+    assert not agent.step() or written.exists()
+    enough = threading.Event()
+
+    def write_by_halves() -> None:
+        for text in itertools.cycle(texts):
+            if enough.is_set():
+                return
+            for part in (text[:0], text[: len(text) // 2], text):
+                primary.write_text(part)
+
+    def read() -> list[dict[str, Any]]:
+        seen = []
+        while not enough.is_set():
+            seen.append(json.loads(written.read_text())["plugins"][0]["delegates"][0])
+        return seen
+
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(write_by_halves)
+        reading = threads.submit(read)
+        try:
+            for _ in range(CHANGES):
+                agent.step()
+        finally:
+            enough.set()
+    whole = [json.loads(text) for text in texts]
+    assert all(delegate in whole for delegate in reading.result())
+    assert reading.result()
 
 
 def called(environ: dict[str, str], stdin: bytes) -> str:
