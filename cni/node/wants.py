@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from cni.spec.errors import DeleteIncomplete
+from cni.spec.errors import DeleteIncomplete, Exhausted
 
 NUMBERS = (errno.EMFILE, errno.ENOMEM)
 NO_THREAD = "can't start new thread"
@@ -23,7 +23,7 @@ def is_ours(error: BaseException) -> bool:
 def _is_want(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in NUMBERS
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == NO_THREAD)
+    return isinstance(error, MemoryError | Exhausted) or (isinstance(error, RuntimeError) and str(error) == NO_THREAD)
 
 
 def _causes(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:

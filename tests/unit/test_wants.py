@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from cni.node import wants
-from cni.spec.errors import CNIError, DeleteIncomplete, IOFailure, KernelFailure
+from cni.spec.errors import CNIError, DeleteIncomplete, Exhausted, IOFailure, KernelFailure
 
 
 def caused(cause: BaseException) -> CNIError:
@@ -26,6 +26,7 @@ def caused(cause: BaseException) -> CNIError:
         OSError(errno.EMFILE, "Too many open files"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("can't start new thread"),
+        Exhausted("could not start a thread", "it did not begin"),
     ],
 )
 def test_what_came_from_such_a_want_is_one_wherever_it_was_told(cause: BaseException):
