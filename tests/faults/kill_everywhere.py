@@ -29,7 +29,10 @@ from cni.node import daemon
 WATCHDOG = 60
 """Seconds for one point, of which none takes one."""
 EVERY_NETWORK = ["cluster", "guarded", "cable", "routed"]
+LOOK = 10
+"""Points between two looks whether the living have what they need."""
 PASSING = 11
+"""The code of an answer that has the runtime try again."""
 
 
 class Hung(Exception):
@@ -59,11 +62,9 @@ class Point:
         return self.succeeded(called, what)
 
     def succeeded(self, called: Called, what: str) -> dict[str, Any]:
-        answer = {}
+        answer = {} if called.status else called.answer
         if called.status:
             self.problems.append(f"{what} failed: {called.why}")
-        else:
-            answer = called.answer if "GC" not in what else {}
         called.close()
         return answer
 
@@ -159,16 +160,14 @@ class Killing:
         if self.verb == "GC":
             point.forget()
             point.fate = "forgotten"
-        call = {"process": self.kill_process, "daemon": self.kill_daemon, "launcher": self.kill_launcher}[self.who](
-            point
-        )
+        call = getattr(self, f"kill_{self.who}")(point)
         point.finish()
         point.succeeds(self.node.clean_up(), "GC")
         everybody_else_has_ended()
         state = self.node.state()
         point.same("after all", state, self.base)
         self.base = state  # what was left once need not be told again
-        if point.at % 10 == 0:
+        if len(self.points) % LOOK == 0:
             self.survives(point)
         return call
 
@@ -212,6 +211,26 @@ class Killing:
         os.waitpid(serving, 0)
         return followed.killed
 
+    def kill_waiting(self, point: Point) -> Call | None:
+        """The launcher, at each call of the daemon that serves it; its DEL comes while the daemon is at work still."""
+        serving = begin_daemon(self.node)
+        called = self.node.call(self.verb, point.victim, point.told)
+        followed = Traced(serving, point.at, instead=called.pid)
+        followed.attach()
+        called.begin()
+        followed.follow(lambda: called.pid in followed.others)
+        followed.at = 0
+        called.close()
+        if point.fate != "forgotten":
+            deleting = self.node.call("DEL", point.victim, point.told)
+            deleting.begin()
+            followed.follow(lambda: deleting.pid in followed.others)
+            deleting.status = followed.others[deleting.pid]
+            point.succeeded(deleting, "DEL by the daemon")
+        os.kill(serving, signal.SIGTERM)
+        followed.follow()
+        return followed.killed
+
     def ended(self, point: Point, called: Called) -> None:
         """How the launcher ended without the daemon."""
         code = called.answer.get("code") if called.status else 0
@@ -252,7 +271,7 @@ class First(Killing):
         point.same("files, after all", list(self.node.files()), [])
         result = self.come(point)
         point.same("the next one's node", self.seen(), self.base)
-        if point.at % 10 == 0:
+        if len(self.points) % LOOK == 0:
             point.problems += [f"the next one does not reach {address}" for address in self.node.pings(SURVIVOR)]
         point.call("DEL", SURVIVOR, result)
         return call

@@ -50,6 +50,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"
         ("daemon", "DEL", 1, 1, 65),
         ("launcher", "ADD", 1, 1, 4),
         ("launcher", "DEL", 1, 1, 3),
+        ("waiting", "ADD", 1, 1 if NIGHTLY else 4, 35),
+        ("waiting", "DEL", 1, 1 if NIGHTLY else 4, 15),
         ("first", "ADD", 1, 1 if NIGHTLY else 3, 50),
     ],
 )

@@ -80,6 +80,9 @@ class Traced:
     at: int
     """Before which of its calls it is killed, counted from 1; 0 for none."""
 
+    instead: int = 0
+    """Who is killed in its place, and not followed."""
+
     seen: int = 0
     killed: Call | None = None
     status: int | None = None
@@ -114,8 +117,7 @@ class Traced:
         pending = 0
         if os.WSTOPSIG(status) == OF_SYSCALL:
             if self._is_the_one(thread):
-                os.kill(self.pid, signal.SIGKILL)
-                return
+                os.kill(self.instead or self.pid, signal.SIGKILL)
         elif not status >> 16:
             pending = os.WSTOPSIG(status)
         with contextlib.suppress(ProcessLookupError):
