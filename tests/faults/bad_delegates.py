@@ -37,6 +37,8 @@ echo "$CNI_COMMAND" >> {calls}
 cat >/dev/null
 [ $CNI_COMMAND != ADD ] || echo '{result}'
 """
+SHORT, LONG = 1.5, 60
+"""Seconds for plugins, where one hangs, and where none does, however busy the machine is."""
 numbers = itertools.count(1)
 
 
@@ -49,6 +51,10 @@ class Fault:
     others: tuple[int, str]
     told: str = ""
     """What the error must say."""
+
+    @property
+    def hangs(self) -> bool:
+        return HUNG in (self.add, self.others)
 
 
 OK = (0, "")
@@ -149,7 +155,7 @@ class BadNode(Node):
         self.calls_of_good, self.calls, self.pids = (directory / name for name in ("good", "bad", "pids"))
         self.log = directory / "log"
         self.conf["delegates"] = [self.bridge("cluster", "cni0", "10.244.0.0/24", ipMasq=True)]
-        self.conf |= {"pluginTimeout": 1, "logFile": str(self.log), "logLevel": "debug"}
+        self.conf |= {"logFile": str(self.log), "logLevel": "debug"}
         self.define("first", self.bridge("first", "multus1", "10.1.0.0/24"))
         self.define("bad", {"cniVersion": "1.0.0", "name": "bad", "type": "bad", "token": SECRET})
         self.define("good", {"cniVersion": "1.0.0", "name": "good", "type": "good"})
@@ -158,8 +164,13 @@ class BadNode(Node):
         self.write("good", GOOD.format(calls=self.calls_of_good, result=RESULT))
         self.misbehave("")
 
-    def misbehave(self, script: str, *verbs: str) -> None:
-        """Have the plugin run the script when it is called by one of the verbs, and be good otherwise."""
+    def meet(self, fault: Fault, *verbs: str) -> None:
+        """Have the plugin misbehave so when it is called by one of the verbs, and be good otherwise."""
+        self.misbehave(fault.script, *verbs, hangs=fault.hangs)
+
+    def misbehave(self, script: str, *verbs: str, hangs: bool = False) -> None:
+        """The same by a script."""
+        self.conf["pluginTimeout"] = SHORT if hangs else LONG
         script = script.replace("{pids}", str(self.pids))
         words = {"path": PATH, "calls": self.calls, "verbs": " ".join(verbs), "result": RESULT}
         self.write("bad", SCRIPT.format(misbehaves=script, **words))

@@ -65,7 +65,7 @@ def recorded(node: BadNode) -> list[str]:
 @every_fault
 def test_an_add_that_meets_it_leaves_nothing(fault: Fault, node: BadNode):
     before = node.state()
-    node.misbehave(fault.script, "ADD")
+    node.meet(fault, "ADD")
     answer = node.call("ADD")
     assert_told(answer, fault.add, fault)
     if fault.add == OK:
@@ -79,7 +79,7 @@ def test_an_add_that_meets_it_leaves_nothing(fault: Fault, node: BadNode):
 def test_a_delete_that_meets_it_undoes_the_others_and_is_done_once_the_plugin_is_mended(fault: Fault, node: BadNode):
     before = node.state()
     assert node.call("ADD").status == 0
-    node.misbehave(fault.script, "DEL")
+    node.meet(fault, "DEL")
     answer = node.call("DEL")
     assert_told(answer, fault.others, fault)
     after = node.state()
@@ -97,7 +97,7 @@ def test_a_delete_that_meets_it_undoes_the_others_and_is_done_once_the_plugin_is
 @every_fault
 def test_an_add_and_its_undo_that_meet_it_leave_only_what_the_plugin_does_not_undo(fault: Fault, node: BadNode):
     before = node.state()
-    node.misbehave(fault.script, "ADD", "DEL")
+    node.meet(fault, "ADD", "DEL")
     answer = node.call("ADD")
     assert_told(answer, fault.add, fault)
     if fault.add == OK:
@@ -111,7 +111,7 @@ def test_an_add_and_its_undo_that_meet_it_leave_only_what_the_plugin_does_not_un
 @every_fault
 def test_a_check_a_status_and_a_garbage_collection_that_meet_it_change_nothing(fault: Fault, node: BadNode):
     assert node.call("ADD").status == 0
-    node.misbehave(fault.script, "CHECK", "STATUS", "GC")
+    node.meet(fault, "CHECK", "STATUS", "GC")
     alive = {"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}
     before = node.state()
     assert_told(node.call("CHECK"), fault.others, fault)
