@@ -118,7 +118,7 @@ class _Talk:
     def __enter__(self) -> Self:
         self._watch(self.stdout.fileno(), partial(self._read, self.stdout, self._keep_head))
         self._watch(self.stderr.fileno(), partial(self._read, self.stderr, self._keep_tail))
-        with contextlib.suppress(OSError):  # an old kernel; or it is gone already
+        with contextlib.suppress(OSError, AttributeError):  # an old kernel, now or when Python was built; or it is gone
             self._pidfd = os.pidfd_open(self.process.pid)
             self._watch(self._pidfd, self._end)
         if len(self._rest) > SAFE:

@@ -160,11 +160,17 @@ def test_all_of_a_large_configuration_comes_to_who_reads_it(tmp_path: Path):
         ("cat >/dev/null; kill -9 $$", (-9, b"", "")),
     ],
 )
-def test_where_the_kernel_does_not_tell_of_an_end_it_is_looked_for(script: str, expected: Any, monkeypatch):
+@pytest.mark.parametrize("kernel_is_old", [True, False], ids=["the kernel is old", "Python is"])
+def test_where_the_kernel_does_not_tell_of_an_end_it_is_looked_for(
+    kernel_is_old: bool, script: str, expected: Any, monkeypatch: pytest.MonkeyPatch
+):
     def refuse(pid: int, flags: int = 0) -> int:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(os, "pidfd_open", refuse)
+    if kernel_is_old:
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+    else:
+        monkeypatch.delattr(os, "pidfd_open")
     end_all = f"exec 2>/dev/null; {script}"
     with ending_soon():
         ended = process.run(["/bin/sh", "-c", end_all], b"x", {"PATH": "/usr/bin:/bin"}, SOON)
