@@ -155,7 +155,7 @@ def test_all_of_a_large_configuration_comes_to_who_reads_it(tmp_path: Path):
     ("script", "expected"),
     [
         ("echo a; exit 3", (3, b"a\n", "")),
-        ("sleep 1000 & echo a", (0, b"a\n", "")),
+        ("sleep 1000 & echo $! >&2; echo a", (0, b"a\n", "")),
         ("exec >&- 2>&-; sleep 0.1; exit 4", (4, b"", "")),
         ("cat >/dev/null; kill -9 $$", (-9, b"", "")),
     ],
@@ -171,9 +171,10 @@ def test_where_the_kernel_does_not_tell_of_an_end_it_is_looked_for(
         monkeypatch.setattr(os, "pidfd_open", refuse)
     else:
         monkeypatch.delattr(os, "pidfd_open")
-    end_all = f"exec 2>/dev/null; {script}"
     with ending_soon():
-        ended = process.run(["/bin/sh", "-c", end_all], b"x", {"PATH": "/usr/bin:/bin"}, SOON)
+        ended = process.run(["/bin/sh", "-c", script], b"x", {"PATH": "/usr/bin:/bin"}, SOON)
+    for left in ended.stderr.split():
+        os.kill(int(left), signal.SIGKILL)
     assert (ended.returncode, ended.stdout, ended.fault) == expected
     assert process.run(["/bin/sh", "-c", FOREVER], b"", {"PATH": "/usr/bin:/bin"}, 0.1).fault == process.HUNG
 
