@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import importlib
 import io
 import json
 import os
 import pickle
+import pkgutil
 import re
 import select
 import signal
@@ -26,17 +28,13 @@ from typing import Any
 
 import seen
 
-from cni.cli import collect, command, state
-from cni.kube import manifests
+import delegates
+import ipam
+from cni import cli, linux, meta
+from cni.cli import command
 from cni.linux import living
-from cni.meta import config, events, garbage, network_status, plan, plugin, readiness, reclaim, traces
 from cni.plugin import skel
-from delegates import bridge, veth
-from ipam import allocator, host_local
 
-IMPORTED = (allocator, bridge, collect, config, events, garbage, host_local, manifests, network_status, plan, plugin)
-IMPORTED += (readiness, reclaim, state, traces, veth)
-"""Before a child is forked, so that it need not."""
 LONGEST = 30
 """Seconds for one call; the slowest takes one on a busy machine."""
 NETWORKS = ("second", "third")
@@ -49,6 +47,18 @@ file=$(printf %s "$conf" | sed -n 's/.*"CNIDeviceInfoFile":"\\([^"]*\\)".*/\\1/p
 [ "$CNI_COMMAND" != ADD ] || echo '{{"cniVersion":"1.0.0","interfaces":[{{"name":"lo","sandbox":"'$CNI_NETNS'"}}]}}'
 """
 """A plugin that tells of a device, as the NPWG has it."""
+
+
+def import_all() -> None:
+    """Have everything imported that children would import, each for itself."""
+    for package in (cli, delegates, ipam, linux, meta):
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{package.__name__}.{module.name}")
+    importlib.import_module("yaml")
+
+
+import_all()
 
 
 @dataclass(frozen=True)
