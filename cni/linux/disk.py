@@ -7,7 +7,25 @@ import os
 import re
 
 MOUNTS = "/proc/self/mountinfo"
-LOCAL = frozenset(("bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "tmpfs", "xfs", "zfs"))
+LOCAL = frozenset(
+    (
+        "bcachefs",
+        "btrfs",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "jfs",
+        "nilfs2",
+        "overlay",
+        "ramfs",
+        "reiserfs",
+        "tmpfs",
+        "ubifs",
+        "xfs",
+        "zfs",
+    )
+)
 """Kinds that a single machine can use at a time."""
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from cni.spec.result import Result
 
 
-PLUGIN_TIMEOUT = 60.0
-"""Seconds that an executed plugin gets, unless the node's configuration says otherwise."""
+PLUGIN_TIMEOUT = 120.0
+"""Seconds that an executed plugin gets, unless the node's configuration says otherwise: all that an ADD has."""
 
 
 @dataclass(frozen=True, kw_only=True)
