@@ -120,3 +120,14 @@ DAMAGES = {
     "a socket": a_socket,
     "immutable": immutable,
 }
+SIMILAR = (
+    "cut at its end",
+    "cut at its beginning",
+    "another object",
+    "huge and empty",
+    "nobody's",
+    "a link to nothing",
+    "a link in a circle",
+    "a socket",
+)
+"""What is much like another of them, and is done with `--nightly` only."""

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -50,9 +51,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 
 @pytest.fixture
-def installed(shared: Path, tmp_path: Path) -> Installation:
-    (tmp_path / "root").mkdir()
-    return two_versions(tmp_path / "root", installation.ensure_prefix(shared), installation.ensure_sources(shared))
+def installed(shared: Path) -> Iterator[Installation]:
+    with tempfile.TemporaryDirectory() as root:  # a short path: the kernel takes 127 bytes in a #! line
+        yield two_versions(Path(root), installation.ensure_prefix(shared), installation.ensure_sources(shared))
 
 
 class Upgraded(Node):
