@@ -128,6 +128,7 @@ SIMILAR = (
     "nobody's",
     "a link to nothing",
     "a link in a circle",
+    "a device",
     "a socket",
 )
 """What is much like another of them, and is done with `--nightly` only."""

@@ -247,7 +247,7 @@ def test_a_call_with_few_descriptors_is_done_or_fails_and_leaves_nothing_to_the_
     def play() -> list[str]:
         scene = Scene(node)
         results = []
-        for more in range(0, 40, 1 if NIGHTLY else 2):
+        for more in range(0, 41, 1 if NIGHTLY else 4):
             if verb == "DEL":
                 assert scene.call("ADD").status == 0
             # Anew each time: before 3.11.4 Python keeps pipes of a process that could not be started.

@@ -50,9 +50,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"
         ("daemon", "DEL", 1, 1, 65),
         ("launcher", "ADD", 1, 1, 4),
         ("launcher", "DEL", 1, 1, 3),
-        ("waiting", "ADD", 1, 1 if NIGHTLY else 6, 22),
+        ("waiting", "ADD", 1, 1 if NIGHTLY else 8, 15),
         ("waiting", "DEL", 1, 1 if NIGHTLY else 4, 15),
-        ("first", "ADD", 1, 1 if NIGHTLY else 4, 38),
+        ("first", "ADD", 1, 1 if NIGHTLY else 6, 25),
     ],
 )
 def test_whoever_is_killed_anywhere_leaves_nothing_that_delete_and_gc_do_not_undo(

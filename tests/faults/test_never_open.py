@@ -33,7 +33,7 @@ from cni.spec.errors import CNIError
 NIGHTLY = os.environ.get("PLEXUS_TESTS_NIGHTLY") == "1"
 ORDERS = 60 if NIGHTLY else 2
 CHANGES = 2000 if NIGHTLY else 100
-STEP = 1 if NIGHTLY else 3
+STEP = 1 if NIGHTLY else 7
 """Bytes between the places where files are cut."""
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")

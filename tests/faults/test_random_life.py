@@ -28,7 +28,7 @@ from several_nodes import BROKEN, COUNTED, DEFINITIONS, EXECUTED, HALF, LIVING, 
 NIGHTLY = os.environ.get("PLEXUS_TESTS_NIGHTLY") == "1"
 PARTS = (1, 2)
 """Halves of the test, which may run at the same time."""
-LIVES, STEPS = (55, 100) if NIGHTLY else (5, 80)
+LIVES, STEPS = (55, 100) if NIGHTLY else (3, 80)
 """How often all begins anew in each, and how many steps there are each time."""
 MOST = 7
 """Containers on a node."""
