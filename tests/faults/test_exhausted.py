@@ -13,6 +13,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,20 @@ class Scene:
         if self.node.addresses(SURVIVOR) != self.survivor:
             self.problems.append(f"{verb}: the survivor has {self.node.addresses(SURVIVOR)}")
         return answer
+
+    def short(self, verb: str, of: str, call: Callable[[], Answer]) -> int:
+        """The status of a call that lacks something, after which nothing is left but what the next DEL undoes."""
+        if verb == "DEL":
+            assert self.call("ADD").status == 0
+        answer = call()
+        where = f"{verb} with {of}"
+        if answer.status and (answer.error["code"] not in CODES or "Traceback" in answer.err):
+            self.problems.append(f"{where}: {answer.out} {answer.err}")
+        if verb == "DEL" and not answer.status:
+            self.compare(where)
+        if answer.status or verb == "ADD":
+            self.finish()
+        return answer.status
 
     def compare(self, when: str) -> None:
         found = self.look()
@@ -244,23 +259,14 @@ def limited(what: int, value: int, work: Callable[[], Answer]) -> Answer:
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_a_call_with_few_descriptors_is_done_or_fails_and_leaves_nothing_to_the_next(verb: str, node: Node):
+    def call(more: int) -> Answer:
+        # Anew each time: before 3.11.4 Python keeps pipes of a process that could not be started.
+        return limited(resource.RLIMIT_NOFILE, without_gaps() + more, lambda: node.call(verb, POD))
+
     def play() -> list[str]:
         scene = Scene(node)
-        results = []
-        for more in range(0, 41, 1 if NIGHTLY else 4):
-            if verb == "DEL":
-                assert scene.call("ADD").status == 0
-            # Anew each time: before 3.11.4 Python keeps pipes of a process that could not be started.
-            limit = without_gaps() + more
-            answer = limited(resource.RLIMIT_NOFILE, limit, lambda: node.call(verb, POD))
-            results.append(answer.error.get("details", 0))
-            where = f"{verb} with {more} descriptors"
-            if answer.status and (answer.error["code"] not in CODES or "Traceback" in answer.err):
-                scene.problems.append(f"{where}: {answer.out} {answer.err}")
-            if verb == "DEL" and not answer.status:
-                scene.compare(where)
-            if answer.status or verb == "ADD":
-                scene.finish()
+        amounts = range(0, 41, 1 if NIGHTLY else 4)
+        results = [scene.short(verb, f"{more} descriptors", partial(call, more)) for more in amounts]
         if not results[0] or results[-1]:
             scene.problems.append(f"the limits are not about the limit: {results}")
         return scene.end()
@@ -271,23 +277,15 @@ def test_a_call_with_few_descriptors_is_done_or_fails_and_leaves_nothing_to_the_
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_a_call_with_little_memory_is_done_or_fails_and_leaves_nothing_to_the_next(verb: str, node: Node):
+    def call(more: int) -> Answer:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        return limited(resource.RLIMIT_AS, used + more, lambda: node.call(verb, POD))
+
     def play() -> list[str]:
         thread.PATIENCE = 0.5
         scene = Scene(node)
-        results = []
-        for more in (0, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 28):
-            if verb == "DEL":
-                assert scene.call("ADD").status == 0
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            answer = limited(resource.RLIMIT_AS, used + more, lambda: node.call(verb, POD))
-            results.append(answer.status)
-            where = f"{verb} with {more} bytes"
-            if answer.status and (answer.error["code"] not in CODES or "Traceback" in answer.err):
-                scene.problems.append(f"{where}: {answer.out} {answer.err}")
-            if verb == "DEL" and not answer.status:
-                scene.compare(where)
-            if answer.status or verb == "ADD":
-                scene.finish()
+        amounts = (0, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 28)
+        results = [scene.short(verb, f"{more} bytes", partial(call, more)) for more in amounts]
         if results[-1]:
             scene.problems.append(f"there never was enough: {results}")
         return scene.end()
@@ -345,25 +343,18 @@ def cgroup() -> Iterator[Path]:
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_a_call_with_few_processes_is_done_or_fails_and_leaves_nothing_to_the_next(verb: str, node: Node, cgroup: Path):
+    def call(more: int) -> Answer:
+        (cgroup / "pids.max").write_text(str(1 + more))
+        try:
+            return node.call(verb, POD)
+        finally:
+            (cgroup / "pids.max").write_text("max")
+
     def play() -> list[str]:
         thread.PATIENCE = 0.5
         scene = Scene(node)
         (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-        results = []
-        for more in (0, 1, 2, 8):
-            if verb == "DEL":
-                assert scene.call("ADD").status == 0
-            (cgroup / "pids.max").write_text(str(1 + more))
-            answer = node.call(verb, POD)
-            (cgroup / "pids.max").write_text("max")
-            results.append(answer.status)
-            where = f"{verb} with {more} processes"
-            if answer.status and (answer.error["code"] not in CODES or "Traceback" in answer.err):
-                scene.problems.append(f"{where}: {answer.out} {answer.err}")
-            if verb == "DEL" and not answer.status:
-                scene.compare(where)
-            if answer.status or verb == "ADD":
-                scene.finish()
+        results = [scene.short(verb, f"{more} processes", partial(call, more)) for more in (0, 1, 2, 8)]
         if not results[0] or results[-1]:
             scene.problems.append(f"the limits are not about the limit: {results}")
         return scene.end()
