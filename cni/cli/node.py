@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import logging
 import os
@@ -267,5 +268,6 @@ def _is_mounted(host: Host, path: str) -> bool:
 def _stopped_by_signals() -> threading.Event:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        # By a thread: the one that is interrupted may be waiting for the event, and hold its lock just then.
+        signal.signal(number, lambda *_: _thread.start_new_thread(stop.set, ()))
     return stop

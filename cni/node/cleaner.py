@@ -59,8 +59,11 @@ class Cleaner(threading.Thread):
             logger.debug("the cleaner ends")
 
     def end(self) -> None:
-        """Begin nothing any more, and give what is being done a moment."""
+        """Begin nothing any more."""
         self._ended.set()
+
+    def finish(self) -> None:
+        """Give what is being done a moment."""
         if self.is_alive():
             self.join(LAST)
 

@@ -77,13 +77,14 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
             counts = counter = metrics.Metrics(waiting, settings.slots)
             observed.observer = counts
             stack.enter_context(metrics.shown(counts, settings.metrics))
+        cleaner = Cleaner(settings.clean_every, environ, counter)
+        stack.callback(cleaner.end)
         if settings.clean_every:
-            cleaner = Cleaner(settings.clean_every, environ, counter)
-            stack.callback(cleaner.end)
             cleaner.start()
         reception = Reception(listeners, waiting, settings.slots, environ, counter)
         _work(reception, settings, environ)
-    reception.finish()
+    reception.finish()  # first of all: those that wait must hear that we live
+    cleaner.finish()
     watched.of_this_process.finish()
 
 

@@ -129,7 +129,7 @@ def _check(daemon: subprocess.Popen[bytes], pulse: Pulse) -> None:
 def _start(words: list[str], notify: str) -> subprocess.Popen[bytes]:
     environ = ENVIRON | {"NOTIFY_SOCKET": notify}
     try:
-        return subprocess.Popen(words, env=environ, preexec_fn=_enter_host)  # noqa: PLW1509 - we have one thread
+        return subprocess.Popen(words, env=environ, preexec_fn=_enter_host)  # noqa: PLW1509 - all that it takes is loaded
     except OSError as error:
         raise IOFailure(f'could not run "{words[0]}" on the host', str(error), id="PLX-IO") from error
 

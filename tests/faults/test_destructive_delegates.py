@@ -21,7 +21,8 @@ DEEDS = {
     "removes-all-addresses": f"{INSIDE} ip addr flush dev eth0; {INSIDE} ip addr flush dev net1",
     "moves-anothers-interface-away": f"ip netns add $$; {INSIDE} ip link set net1 netns $$; ip netns del $$",
     "removes-the-sandbox": 'ip netns del "${{CNI_NETNS##*/}}"',
-    "removes-the-hosts-ends": "ip -o link show type veth | grep :c1: | sed 's/@.*//; s/.* //' | xargs -n1 ip link del",
+    "removes-the-hosts-ends": "ip -o link show type veth | grep 'alias .*:c1:' |"
+    " sed 's/@.*//; s/.* //' | xargs -n1 ip link del",
     "removes-a-bridge": "ip link del multus1",
     "removes-all-rules": "nft flush ruleset",
     "removes-the-leases": "grep -lr '^c1' {directory}/leases | xargs rm -f",

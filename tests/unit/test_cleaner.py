@@ -171,9 +171,12 @@ def test_it_ends_when_it_is_told_however_long_it_would_wait(node):
     cleaner = Cleaner(10**6, environ, node.metrics)
     cleaner.start()
     cleaner.end()
+    cleaner.finish()
     assert not cleaner.is_alive()
     assert node.left() == ["c1"]
 
 
 def test_one_that_was_never_started_can_be_ended(node):
-    node.cleaner().end()
+    cleaner = node.cleaner()
+    cleaner.end()
+    cleaner.finish()

@@ -2,13 +2,17 @@
 
 import json
 import logging
+import signal
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from cni.cli import command
+from cni.cli import node as node_command
 
 FLANNEL = {"cniVersion": "1.0.0", "name": "cbr0", "plugins": [{"type": "flannel"}]}
+PATIENCE = 10
 K3S = "/var/lib/rancher/k3s"
 
 
@@ -106,3 +110,18 @@ def test_the_settings_of_the_administrator_are_in_the_entry(root, tmp_path):
 @pytest.mark.parametrize("words", [[], ["wat"], ["install", "--distribution", "openwrt"], ["install", "--wat"]])
 def test_a_command_line_that_makes_no_sense_is_misuse(root, words):
     assert node(root, *words) == 2
+
+
+def test_a_signal_is_heard_in_any_moment_of_waiting_for_it():
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        stop = node_command._stopped_by_signals()
+        heard = Thread(target=signal.getsignal(signal.SIGTERM), args=(signal.SIGTERM, None), daemon=True)
+        with stop._cond:  # type: ignore[attr-defined] # which Event.wait holds when it begins and ends
+            heard.start()
+            heard.join(PATIENCE)
+            assert not heard.is_alive()
+        assert stop.wait(PATIENCE)
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
