@@ -37,6 +37,8 @@ IMPORTED_LATER = (
 )
 """What plugins import when they are called."""
 LIBRARIES = ("concurrent.futures.thread", "filelock", "ssl", "subprocess", "urllib3", "yaml")
+PATIENCE = 10.0
+"""Seconds for systemd to hear that we are ready, without which it would start us again."""
 FILES = 8192
 """Descriptors that may be open: two for each who waits, some for each who is served."""
 
@@ -91,7 +93,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
 def _work(reception: Reception, settings: Settings, environ: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, reception.end)
-    systemd.notify(environ, "READY=1")
+    systemd.notify(environ, "READY=1", patience=PATIENCE)
     logger.info("ready on %s, for %d requests at a time", settings.socket, settings.slots)
     reception.work()
     systemd.notify(environ, "STOPPING=1")

@@ -28,6 +28,8 @@ INTERVAL = 1.0
 """Seconds between two looks at what is installed."""
 SILENCE = 60.0
 """Seconds without a sign of life after which the daemon is taken to hang."""
+LONGEST = 200.0
+"""Seconds for it to end; it serves those in line first, see `reception.DRAIN`, and then those that are being served."""
 NOTICE = 5.0
 """Seconds for the daemon to say that it lives to somebody who asks."""
 ENVIRON = {
@@ -108,10 +110,20 @@ def _have(prefix: Prefix, version: str, options: Sequence[str], stop: Event) -> 
             while find_version(prefix) == version and not stop.wait(INTERVAL):
                 _check(daemon, pulse)
         finally:
-            daemon.terminate()
-            daemon.wait()
+            _end(daemon)
             pulse.close()
     log.info("the daemon of version %s has ended", version)
+
+
+def _end(daemon: subprocess.Popen[bytes]) -> None:
+    """Have it end by itself, as long as what it serves may take."""
+    daemon.terminate()
+    try:
+        daemon.wait(LONGEST)
+    except subprocess.TimeoutExpired:
+        log.warning("the daemon has not ended within %g seconds of being told to, and is killed", LONGEST)
+        daemon.kill()
+        daemon.wait()
 
 
 def _check(daemon: subprocess.Popen[bytes], pulse: Pulse) -> None:

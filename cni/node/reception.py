@@ -46,7 +46,8 @@ class Reception:
         self.ending = False
         shop = Workshop(code=launcher.__file__, place=own_place(), waiting=waiting, counter=counter)
         self.workers = [Worker(shop, number) for number in range(slots)]
-        self.watchdog = systemd.watchdog_seconds(environ) / 2
+        self.watchdog = systemd.watchdog_seconds(environ) / 3
+        self._notified = 0.0
         self.signals, self._wake = socket.socketpair()
         self._wake.setblocking(False)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
@@ -111,7 +112,14 @@ class Reception:
         if self.waiting.is_stuck(HOPELESS) and not self.ending:
             self._send_line_away()
         if self.watchdog and not self.waiting.is_stuck(STUCK):
+            self._notify_watchdog()
+
+    def _notify_watchdog(self) -> None:
+        """Say that we live, no more often than anybody needs to hear it."""
+        now = time.monotonic()
+        if now - self._notified >= self.watchdog:
             systemd.notify(self.environ, "WATCHDOG=1")
+            self._notified = now
 
     def _send_line_away(self) -> None:
         refused = self.waiting.refuse_line()

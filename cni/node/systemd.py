@@ -26,12 +26,13 @@ def watchdog_seconds(environ: Mapping[str, str]) -> float:
     return int(environ.get("WATCHDOG_USEC", "0")) / 1e6
 
 
-def notify(environ: Mapping[str, str], state: str) -> None:
-    """Tell systemd, where it is there, for example "READY=1"."""
+def notify(environ: Mapping[str, str], state: str, *, patience: float = 0) -> None:
+    """Tell systemd, where it is there, for example "READY=1"; wait so many seconds at most until it has room for it."""
     path = environ.get("NOTIFY_SOCKET", "")
     if not path:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+        connection.settimeout(patience)
         try:
             connection.connect("\0" + path[1:] if path.startswith("@") else path)
             connection.sendall(state.encode())

@@ -1,11 +1,14 @@
 """`plexus node daemon` in a container of its own: the daemon is on the host, and follows what is installed there."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -157,6 +160,37 @@ def test_the_daemon_ends_with_its_container_and_leaves_nothing(kept):
     call(bare, "ADD", "c1")
 
 
+@contextlib.contextmanager
+def held_up(bare: BareHost) -> Iterator[None]:
+    """Keep host-local waiting for its lock."""
+    network = Path(f"/proc/{bare.host.pid}/root/var/lib/cni/networks/net")
+    bare.host.run("mkdir", "-p", f"/var/lib/cni/networks/{network.name}")
+    with (network / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def in_flight(bare: BareHost) -> bool:
+    """Whether the daemon is serving a call."""
+    return "\nplexus_in_flight 1.0\n" in metrics(f"/proc/{bare.host.pid}/root{METRICS}")
+
+
+def test_the_daemon_serves_to_its_end_however_long_that_is_and_then_ends(kept):
+    bare = kept.bare
+    bare.run_node("install")
+    until(kept.is_ready)
+    until(lambda: is_served(bare))
+    with ThreadPoolExecutor(1) as pool:
+        with held_up(bare):
+            added = pool.submit(call, bare, "ADD", "c2")
+            until(lambda: in_flight(bare))
+            os.kill(children(kept.process.pid)[0], signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                kept.process.wait(6)  # time for more signs of life than the kernel keeps for whoever does not listen
+        added.result()
+    assert kept.process.wait(PATIENCE) == 0
+
+
 def test_the_container_ends_when_its_daemon_is_killed_so_that_the_kubelet_starts_it_again(kept):
     bare = kept.bare
     bare.run_node("install")
@@ -169,16 +203,36 @@ def test_the_container_ends_when_its_daemon_is_killed_so_that_the_kubelet_starts
     call(bare, "ADD", "c1")
 
 
-def test_a_daemon_that_gives_no_sign_of_life_is_killed(tmp_path, monkeypatch):
+@pytest.fixture
+def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation whose daemon neither speaks nor ends; in `pid` is its process."""
     command = tmp_path / "plexus/versions/v1/bin/plexus"
     command.parent.mkdir(parents=True)
-    command.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n")
+    command.write_text(
+        f"#!/bin/sh\ntrap '' TERM\necho $$ >{tmp_path}/new\nmv {tmp_path}/new {tmp_path}/pid\nexec sleep 1000\n"
+    )
     command.chmod(0o755)
     (tmp_path / "plexus/current").symlink_to("versions/v1")
-    monkeypatch.setattr(keeper, "SILENCE", 1)
     monkeypatch.setattr(keeper.namespaces, "enter", lambda _: None)
+    return tmp_path
+
+
+def test_a_daemon_that_gives_no_sign_of_life_is_killed(stubborn, monkeypatch):
+    monkeypatch.setattr(keeper, "SILENCE", 1)
 
     with pytest.raises(IOFailure, match="no sign of life"):
-        keeper.keep(Prefix(Host("/"), str(tmp_path / "plexus")), [], Event())
+        keeper.keep(Prefix(Host("/"), str(stubborn / "plexus")), [], Event())
 
-    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    assert not Path(f"/proc/{(stubborn / 'pid').read_text().strip()}").exists()
+
+
+def test_a_daemon_that_does_not_end_is_killed(stubborn, monkeypatch):
+    monkeypatch.setattr(keeper, "LONGEST", 0.5)
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        kept = pool.submit(keeper.keep, Prefix(Host("/"), str(stubborn / "plexus")), [], stop)
+        until((stubborn / "pid").exists)
+        stop.set()
+        kept.result(PATIENCE)
+
+    assert not Path(f"/proc/{(stubborn / 'pid').read_text().strip()}").exists()

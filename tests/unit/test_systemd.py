@@ -1,9 +1,11 @@
 """systemd's protocol, and the units that use it."""
 
 import configparser
+import contextlib
 import os
 import socket
 from pathlib import Path
+from threading import Thread
 
 from cni.cli import command
 from cni.node import launcher, systemd
@@ -45,6 +47,24 @@ def test_a_state_is_told_where_it_is_wanted(tmp_path: Path):
 def test_nobody_need_listen_to_a_state(tmp_path: Path):
     systemd.notify({}, "READY=1")
     systemd.notify({"NOTIFY_SOCKET": str(tmp_path / "nobody")}, "READY=1")
+
+
+def test_nobody_who_does_not_listen_is_waited_for(tmp_path: Path):
+    path = str(tmp_path / "notify")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller,
+    ):
+        deaf.bind(path)
+        teller.connect(path)
+        teller.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                teller.send(b"WATCHDOG=1")
+        telling = Thread(target=systemd.notify, args=({"NOTIFY_SOCKET": path}, "WATCHDOG=1"), daemon=True)
+        telling.start()
+        telling.join(10)
+        assert not telling.is_alive()
 
 
 def test_the_units_socket_is_where_launchers_look():
