@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni.linux import netns
-from cni.meta import identity, inherited, places, stages, surroundings, undo
+from cni.meta import identity, inherited, places, stages, surroundings, undo, unfinished
 from cni.meta.container import Container
 from cni.meta.inherited import Inheritance
 from cni.meta.places import Places
@@ -134,19 +134,15 @@ def delete(request: Request) -> None:
             return
         if own is None:
             records.remove(request.container_id, request.ifname)  # an ADD may have been killed before it was complete
-        if own or not _is_left(request, records.unfinished):
-            _delete_known(request, conf, records, own)
-
-
-def _is_left(request: Request, unfinished: Ledger) -> bool:
-    """Whether a DEL has left the rest to `plexus gc`; one that left it to a newer plexus may have been cut off."""
-    who = (request.container_id, request.ifname)
-    return unfinished.has(*who) and not unfinished.is_newer(*who)
+        _delete_known(request, conf, records, own)
 
 
 def _delete_known(request: Request, conf: MetaConf | Places, records: Ledger, own: Record | None) -> None:
     inheritance = _inheritance(conf)
-    record = own or inheritance.find(request.container_id, request.ifname) or _assumed(request)
+    record = own
+    if own is None:
+        assumed = inheritance.find(request.container_id, request.ifname) or _assumed(request)
+        record = assumed and unfinished.besides(records.unfinished, assumed)
     if record is not None:
         teardown = Teardown()
         with teardown.step():

@@ -14,6 +14,7 @@ from dataclasses import replace
 from cni.linux import netns
 from cni.meta import devices_gone
 from cni.plugin.ledger import DamagedRecord, Entry, Ledger, NewerRecord, Record
+from cni.spec import netconf
 from cni.spec.errors import (
     CNIError,
     DecodingFailure,
@@ -78,6 +79,21 @@ def keep(records: Ledger, record: Record, left: tuple[Entry, ...]) -> None:
         )
 
 
+def besides(unfinished: Ledger, record: Record) -> Record | None:
+    """The record without what a DEL has left of its container already; None where that is all of it."""
+    who = (record.container_id, record.ifname)
+    if not unfinished.has(*who) or unfinished.is_newer(*who):  # a DEL that left it to a newer plexus may be cut off
+        return record
+    try:
+        left = unfinished.find(*who)
+    except DamagedRecord as error:
+        log.warning("%s; taken for all that there is of it", error)
+        return None
+    names = {_name(entry) for entry in left.entries} if left else set()
+    entries = tuple(entry for entry in record.entries if _name(entry) not in names)
+    return record.with_entries(entries) if entries else None
+
+
 def every(records: Ledger) -> Iterator[Record]:
     """The unfinished that may be tried: not those of a container that is attached anew under the same name."""
     for record in records.unfinished.records():
@@ -99,6 +115,14 @@ def _find(unfinished: Ledger, record: Record) -> Record | None:
         log.warning("%s; set aside", error)
         unfinished.set_aside(record.container_id, record.ifname)
         return None
+
+
+def _name(entry: Entry) -> tuple[str, str]:
+    """What tells a network's attachments from others of the container, though its configuration be another by now."""
+    try:
+        return netconf.parse(entry.conf).name, entry.ifname
+    except CNIError:
+        return entry.network, entry.ifname
 
 
 def _identity(entry: Entry) -> tuple[str, str, str]:

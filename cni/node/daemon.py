@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cni.kube import watched
 from cni.linux import messages
-from cni.node import launcher, listener, metrics, systemd
+from cni.node import exposition, launcher, listener, metrics, systemd
 from cni.node.cleaner import Cleaner
 from cni.node.reception import Reception
 from cni.node.waiting import Waiting
@@ -64,7 +64,7 @@ class Settings:
 def run(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve until SIGTERM or SIGINT. Raises InvalidConfiguration when it cannot begin, IOFailure."""
     if settings.metrics:
-        metrics.check_address(settings.metrics)
+        exposition.check_address(settings.metrics)
     _log_for_operators()
     execute.know_how_children_end()
     os.umask(0o077)
@@ -78,7 +78,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> None:
         if settings.metrics:
             counts = counter = metrics.Metrics(waiting, settings.slots)
             observed.observer = counts
-            stack.enter_context(metrics.shown(counts, settings.metrics))
+            stack.enter_context(exposition.shown(counts, settings.metrics))
         cleaner = Cleaner(settings.clean_every, environ, counter)
         stack.callback(cleaner.end)
         if settings.clean_every:

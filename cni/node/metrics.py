@@ -1,23 +1,15 @@
-"""What the daemon counts, and where Prometheus reads it; both only where the operator wants it."""
+"""What the daemon counts, where the operator wants it."""
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import os
-import socket
-import socketserver
 import threading
 from collections.abc import Iterator, Mapping
-from http.server import ThreadingHTTPServer
 from typing import Any, Protocol
 
 from cni.node.waiting import Waiting
-from cni.plugin import files
-from cni.spec.errors import InvalidConfiguration
 from ipam.directory import LAST_RESERVED
 
-UNIX = "unix:"
 MOST_NETWORKS = 500
 OTHERS = "(others)"
 """Networks that are counted by name, and what the rest is called."""
@@ -180,72 +172,3 @@ class Metrics:
             self._named.add(network)
             return network
         return OTHERS
-
-
-class _UnixServer(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-
-
-@contextlib.contextmanager
-def shown(metrics: Metrics, address: str) -> Iterator[None]:
-    """Have Prometheus read them at `address` for the block. Raises InvalidConfiguration, IOFailure."""
-    from prometheus_client import MetricsHandler
-
-    class Handler(MetricsHandler):
-        registry = metrics.registry
-
-        def address_string(self) -> str:
-            """Who asks; a Unix socket does not say."""
-            return "local"
-
-    server = files.change(f'show metrics at "{address}"', _server, address, Handler)
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        if address.startswith(UNIX):
-            files.remove(address.removeprefix(UNIX))
-
-
-def check_address(address: str) -> None:
-    """Raise InvalidConfiguration unless it is a Unix socket's, or one that only this machine reaches."""
-    if address.startswith(f"{UNIX}/"):
-        return
-    try:
-        _host_and_port(address)
-    except ValueError as error:
-        raise InvalidConfiguration(
-            f'could not show metrics at "{address}"',
-            f"{error}; write unix:/PATH, or a loopback address and a port, 127.0.0.1:9464 or [::1]:9464",
-            id="PLX-DAEMON-METRICS",
-        ) from error
-
-
-def _server(address: str, handler: Any) -> socketserver.BaseServer:
-    if not address.startswith(UNIX):
-        host, port = _host_and_port(address)
-        return _Server((host, port), handler) if "." in host else _Server6((host, port), handler)
-    path = address.removeprefix(UNIX)
-    files.remove(path)
-    server = _UnixServer(path, handler)
-    os.chmod(path, 0o600)
-    return server
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    """The two parts of an address that only this machine reaches. Raises ValueError."""
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not ipaddress.ip_address(host).is_loopback:
-        raise ValueError(f"{host} can be reached by others")
-    return host, int(port)

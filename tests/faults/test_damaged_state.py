@@ -170,9 +170,6 @@ class Case:
         kept = self.path.read_bytes()
         self.held = self.addresses()
         DAMAGES[self.damage](self.path, self.world.outside)
-        if not os.path.lexists(self.path) and "containers" in self.kind:
-            # Without a record, what is unfinished under its name is taken for all that is left of the container.
-            (self.node.directory / "state" / "unfinished" / self.path.name).unlink()
         for verb in self.order:
             self.do(verb)
         self.finish(kept)
