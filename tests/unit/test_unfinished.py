@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cni.meta import devices_gone
+from cni.meta import devices_gone, unfinished
 from cni.meta.container import Container
 from cni.plugin.chain import Host
 from cni.plugin.ledger import Entry, Ledger, Record
@@ -216,6 +216,23 @@ def test_a_damaged_file_among_the_unfinished_is_set_aside_and_stops_nobody(ledge
     assert len(list(ledger.unfinished.records())) == 1
 
 
+def test_a_container_whose_record_is_lost_has_besides_what_was_left_all_that_is_assumed(ledger):
+    left, lost = entry("eth0", "broken"), entry("net1", "good")
+    assumed = record(replace(left, conf=left.conf.replace("1.0.0", "0.4.0")), lost)
+    assert unfinished.besides(ledger.unfinished, assumed) == assumed
+
+    unfinished.keep(ledger, record(left), (left.failed("no", 5),))
+
+    assert unfinished.besides(ledger.unfinished, assumed) == record(lost)
+    assert unfinished.besides(ledger.unfinished, record(left)) is None
+
+
+def test_what_cannot_be_read_of_the_unfinished_may_be_all_there_is(ledger, tmp_path):
+    (tmp_path / "state" / "unfinished").mkdir(parents=True)
+    (tmp_path / "state" / "unfinished" / "c1@eth0.json").write_text("{")
+    assert unfinished.besides(ledger.unfinished, record(entry("eth0", "good"))) is None
+
+
 def test_a_record_without_failures_is_what_older_versions_wrote(ledger):
     begin(ledger, entry("eth0", "good"))
     assert "failure" not in (Path(ledger.directory) / "c1@eth0.json").read_text()
@@ -251,8 +268,6 @@ def test_a_pci_device_that_is_not_in_the_machine_is_gone_and_what_is_no_address_
 
 
 def test_the_failures_of_several_plugins_can_be_told_apart_however_they_are_nested():
-    from cni.meta import unfinished
-
     inner = DeleteIncomplete("inner", "", failures=(LATER, UNKNOWN))
     told = DeleteIncomplete("outer", "", failures=(inner.within("a pod"), MISSING)).within("a network")
     assert unfinished.failures(told) == [LATER, MISSING]
