@@ -21,7 +21,8 @@ from cni.spec.request import Request
 from cni.spec.result import Result
 
 WANTED = os.environ.get("PLEXUS_TESTS_DAEMON") == "1"
-launcher.SILENCE = 60  # there is only the worker here: nobody gives signs of life in between
+if WANTED:
+    launcher.SILENCE = 60  # there is only the worker here: nobody gives signs of life in between
 ID = re.compile(r"(?P<reason>.*) \[(?P<id>PLX-[A-Z0-9-]+)\]", re.DOTALL)
 
 
