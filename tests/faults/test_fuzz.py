@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -146,15 +147,22 @@ class Guard:
 
     def __init__(self) -> None:
         self.active = False
+        self.others: set[int | None] = set()
+        """Threads that were there before, such as other tests leave behind."""
+
         self.seen: list[str] = []
         sys.addaudithook(self)
 
     def __call__(self, event: str, arguments: Any) -> None:
-        if self.active and (event in self.FORBIDDEN or (event == "open" and writes(arguments[2]))):
+        if not self.active or threading.get_ident() in self.others:
+            return
+        if event in self.FORBIDDEN or (event == "open" and writes(arguments[2])):
             self.seen.append(f"{event} {arguments!r}")
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
+        self.others = {other.ident for other in threading.enumerate()} - {threading.get_ident()}
+        self.seen = []
         self.active = True
         try:
             yield
