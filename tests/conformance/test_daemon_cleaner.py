@@ -1,5 +1,6 @@
 """A daemon that runs cleans up after the dead, unless it is told not to, and ends as quickly as ever."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -124,7 +125,7 @@ def test_told_not_to_it_does_nothing(node: Node):
 
 
 def test_who_is_served_hears_that_it_lives_while_it_ends_in_the_middle_of_cleaning_up(node: Node):
-    (columns.install(node.bin_dir) / "slow").write_text(SLOW.format(begun=node.begun))
+    (columns.install(node.bin_dir, columns.DEPENDENT) / "slow").write_text(SLOW.format(begun=node.begun))
     (node.bin_dir / "slow").chmod(0o755)
     node.record("dead", "an-earlier-one", plugin="slow")
     leases = node.directory / "leases" / "net"
@@ -144,4 +145,5 @@ def test_who_is_served_hears_that_it_lives_while_it_ends_in_the_middle_of_cleani
     finally:
         process.kill()
         process.wait(PATIENCE)
-        os.kill(int(node.begun.read_text()), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(int(node.begun.read_text()), signal.SIGKILL)
