@@ -14,7 +14,7 @@ from cni.meta import identity, inherited, places, stages, surroundings, undo, un
 from cni.meta.container import Container
 from cni.meta.inherited import Inheritance
 from cni.meta.places import Places
-from cni.plugin import chain, files, ledger, observed
+from cni.plugin import caller, chain, files, ledger, observed
 from cni.plugin.ledger import DamagedRecord, Ledger, NewerRecord, Record
 from cni.plugin.rollback import Rollback, Teardown
 from cni.spec.errors import CheckFailed, CNIError, DeleteIncomplete, InvalidConfiguration, TryAgainLater
@@ -78,12 +78,13 @@ def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None
     records = Ledger(conf.ledger_directory)
     container = _new_container(conf, request, who, planned, records)
     container.validate()
-    container.record = _look_inside(request.netns, container.record)
-    with Rollback() as rollback:
+    records.make()
+    with records.held(request.container_id, request.ifname), Rollback() as rollback:
+        caller.must_wait()  # a DEL may have come and gone before
+        _refuse_another(request, records)
+        container.record = _look_inside(request.netns, container.record)
         container.remember()
         rollback.on_failure(container.abandon)
-        with records.unfinished.held(request.container_id, request.ifname):
-            pass  # whoever is cleaning up after an earlier container of this name is done, or now knows of ours
         for stage in container.stages:
             _attach_stage(stage, container, planned, rollback)
         container.remember()
@@ -126,7 +127,8 @@ def delete(request: Request) -> None:
     records = Ledger(conf.ledger_directory)
     if not records.can_have(request.container_id, request.ifname):
         return  # so that no ADD of it can have begun
-    with records.held(request.container_id, request.ifname):
+    # Who hangs over it, a daemon that is stopped, say, undoes what nobody hears of when it goes on.
+    with records.held(request.container_id, request.ifname, despite_others=True):
         try:
             own = records.find(request.container_id, request.ifname)
         except (DamagedRecord, NewerRecord) as error:
@@ -177,12 +179,17 @@ def gc(request: Request) -> None:
     readiness.wait(conf)
     records = Ledger(conf.ledger_directory)
     valid = set(request.valid_attachments())
+
+    def undo_now(record: Record) -> None:
+        with records.held(record.container_id, record.ifname):
+            undo.undo(records.find(record.container_id, record.ifname) or record, records, conf, request)
+
     garbage.collect(
         every_pods=Networks(conf, surroundings.source(conf, request)).configured(),
         known=[*records.records(), *_inheritance(conf).records(valid)],
         valid=valid,
         host=surroundings.host(conf, request),
-        undo=lambda record: undo.undo(record, records, conf, request),
+        undo=undo_now,
     )
     reclaim.finish_all(conf, request)
 
@@ -222,16 +229,10 @@ def _get_pod(source: Source, who: Identity) -> Pod | None:
 def _new_container(
     conf: MetaConf, request: Request, who: Identity, planned: list[Planned], records: Ledger
 ) -> Container:
-    """What is about to be attached, unless this container is attached already. Raises InvalidConfiguration."""
+    """What is about to be attached."""
     from cni.linux import living
     from cni.meta import default_route
 
-    if records.find(request.container_id, request.ifname) is not None:
-        raise InvalidConfiguration(
-            f'could not add container "{request.container_id}": its "{request.ifname}" is attached already',
-            "a DEL must come first",
-            id="PLX-ADDED-TWICE",
-        )
     host = surroundings.host(conf, request)
     record = Record(
         container_id=request.container_id,
@@ -249,6 +250,16 @@ def _new_container(
     # With a default route of the pod's choice, the one that a plugin made must go before the next makes its own.
     asks_route = any(default_route.is_asked(wanted) for wanted in planned)
     return Container(record, records, host, parallel=conf.parallel and not asks_route)
+
+
+def _refuse_another(request: Request, records: Ledger) -> None:
+    """Raise InvalidConfiguration for a container that is attached already."""
+    if records.find(request.container_id, request.ifname) is not None:
+        raise InvalidConfiguration(
+            f'could not add container "{request.container_id}": its "{request.ifname}" is attached already',
+            "a DEL must come first",
+            id="PLX-ADDED-TWICE",
+        )
 
 
 def _look_inside(sandbox: str, record: Record) -> Record:

@@ -92,7 +92,10 @@ def _serve(name: str, verb: bytes, socket: str) -> int:
         answer = _ask(socket, name, stdin or b"", PATIENCE_TO_ADD if verb == b"ADD" else PATIENCE)
     except Unanswered as unanswered:
         return _go_on(name, verb, stdin, unanswered.why)
-    return _finish(answer[0], *_streams(answer))
+    status, is_heard = answer[0], _tell(*_streams(answer))
+    if verb == b"ADD" and status == 0 and not is_heard:
+        _take_back(name, stdin)
+    posix._exit(status if is_heard else 1)  # noqa: SLF001 - this is its name
 
 
 def _give_up(error: Exception) -> "NoReturn":
@@ -229,6 +232,11 @@ def _streams(answer: bytes) -> tuple[bytes, bytes]:
 
 def _finish(status: int, stdout: bytes, stderr: bytes) -> "NoReturn":
     """Print, and end without the tidying up that takes Python a millisecond."""
+    posix._exit(status if _tell(stdout, stderr) else 1)  # noqa: SLF001 - this is its name
+
+
+def _tell(stdout: bytes, stderr: bytes) -> bool:
+    """Print; whether the runtime can have heard it."""
     try:
         _write_all(2, stderr)
     except OSError:
@@ -236,8 +244,14 @@ def _finish(status: int, stdout: bytes, stderr: bytes) -> "NoReturn":
     try:
         _write_all(1, stdout)
     except OSError:
-        status = 1
-    posix._exit(status)  # noqa: SLF001 - this is its name
+        return False
+    return True
+
+
+def _take_back(name: str, stdin: bytes | None) -> None:
+    """Undo an ADD of whose result the runtime, which was killed, knows nothing: its DEL may have come already."""
+    _load("os").environ["CNI_COMMAND"] = "DEL"
+    _alone(name, stdin)
 
 
 def _read_all() -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from cni.node import launchers
 from cni.node.agent import ASIDE
 from cni.node.prefix import Prefix
-from cni.plugin import files, ledger, underway
+from cni.plugin import files, ledger, lock
 from cni.plugin.ledger import Ledger, Record
 from cni.spec.errors import InvalidConfiguration
 
@@ -32,7 +32,7 @@ def uninstall(prefix: Prefix, state_dir: str, *, force: bool = False) -> bool:
         launchers.remove(prefix)
         directories = prefix.recorded("directory")
         prefix.remove_versions()
-        files.remove(os.path.join(prefix.host.directory(state_dir), underway.NAME))
+        files.remove(os.path.join(prefix.host.directory(state_dir), lock.NAME))
         for path in [*directories, *_state(state_dir)]:
             with contextlib.suppress(OSError):  # others have files there
                 os.rmdir(prefix.host.directory(path))

@@ -17,7 +17,7 @@ from cni.node import wants
 from cni.node.client import Client, Declined, Errand, Withdrawn
 from cni.node.metrics import NOBODY, Counter
 from cni.node.waiting import Waiting
-from cni.plugin import invoke, log, skel
+from cni.plugin import caller, invoke, log, skel
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,7 @@ class Worker(threading.Thread):
     def _work(self, client: Client, errand: Errand) -> None:
         # Who is executed holds the connection open: when we die, the launcher waits until nobody is at work any more.
         inherited.descriptors.set((client.connection.fileno(),))
+        caller.is_gone.set(client.is_gone)
         logger.debug("begin %s %s %s", errand.command, *errand.attachment)
         begun = time.monotonic()
         status, stdout, stderr = _run(errand, errand.environ)

@@ -182,13 +182,17 @@ class Ledger:
         """The records of what DEL left behind, beside these."""
         return Ledger(os.path.join(os.path.dirname(self.directory), "unfinished"))
 
+    def make(self) -> None:
+        """Create the directory, where it is missing. Raises IOFailure."""
+        files.ensure_directory(self.directory)
+
     def write(self, record: Record, *, first: bool = True) -> None:
         """Make `record` the container's; what is there after a power failure is it, or what was there before.
 
         After the `first`, which must not be lost, no time is spent on the directory. Raises IOFailure.
         """
         if first:
-            files.ensure_directory(self.directory)
+            self.make()
         # ASCII: a path that is not UTF-8 comes back as it was
         content = json.dumps({"format": FORMAT} | _encoded(record)).encode()
         files.replace(self._path(record.container_id, record.ifname), content, lasting=first)
@@ -199,7 +203,7 @@ class Ledger:
 
     def can_have(self, container_id: str, ifname: str) -> bool:
         """Whether a file can have the name of that ADD's record."""
-        return len(os.fsencode(os.path.basename(self._path(container_id, ifname)))) <= LONGEST_NAME
+        return len(os.fsencode(_name(container_id, ifname))) <= LONGEST_NAME
 
     def has(self, container_id: str, ifname: str) -> bool:
         """Whether there is a record of one ADD, readable or not."""
@@ -219,13 +223,13 @@ class Ledger:
         """Forget one ADD. Raises IOFailure."""
         files.remove(self._path(container_id, ifname))
 
-    def held(self, container_id: str, ifname: str) -> AbstractContextManager[None]:
-        """Keep out who would claim the record, if there is one. Raises TryAgainLater, IOFailure."""
-        return hold.held(self._path(container_id, ifname))
+    def held(self, container_id: str, ifname: str, *, despite_others: bool = False) -> AbstractContextManager[None]:
+        """Be the only one at work on the container, here and among the unfinished, as `hold.held` has it."""
+        return hold.held(os.path.dirname(self.directory), _name(container_id, ifname), despite_others=despite_others)
 
     def claimed(self, container_id: str, ifname: str) -> AbstractContextManager[bool]:
-        """Be alone with a record; whether there is one, and nobody else is at work on it. Raises IOFailure."""
-        return hold.claimed(self._path(container_id, ifname))
+        """The same without waiting: whether nobody else is at work on it."""
+        return hold.claimed(os.path.dirname(self.directory), _name(container_id, ifname))
 
     def set_aside(self, container_id: str, ifname: str) -> str:
         """Rename a damaged record, so that it is not read again; return its new path. Raises IOFailure."""
@@ -292,7 +296,11 @@ class Ledger:
         return [os.path.join(self.directory, name) for name in names if name.endswith(SUFFIX) and name[0] != "."]
 
     def _path(self, container_id: str, ifname: str) -> str:
-        return os.path.join(self.directory, f"{container_id}@{ifname}{SUFFIX}")
+        return os.path.join(self.directory, _name(container_id, ifname))
+
+
+def _name(container_id: str, ifname: str) -> str:
+    return f"{container_id}@{ifname}{SUFFIX}"
 
 
 def boot_id() -> str:

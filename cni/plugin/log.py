@@ -111,6 +111,11 @@ def defect(plugin: str, error: Exception) -> None:
     log.critical("%s failed unexpectedly", plugin, exc_info=error)
 
 
+def unheard(plugin: str, error: Exception) -> None:
+    """Log that nobody could be told how a call ended."""
+    log.warning("nobody heard how a call of %s ended: %s", plugin, error)
+
+
 class Line(logging.Formatter):
     """One line for each record; those of a traceback follow indented."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import cni
-from cni.plugin import execute, invoke, log, serve
+from cni.plugin import caller, execute, invoke, log, serve
 from cni.spec import document, names, versions
 from cni.spec.errors import CNIError, Exhausted, InvalidEnvironment, IOFailure
 from cni.spec.request import Request
@@ -153,18 +153,44 @@ def main(name: str, stdin: bytes | None = None, *, half_done: bool = False) -> i
     log.begin()
     execute.know_how_children_end()
     # stdout belongs to the protocol: whatever a library or a child prints goes to stderr instead.
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
+    with os.fdopen(os.dup(1), "wb", buffering=0) as stdout, caller.reading(stdout.fileno()):
         os.dup2(2, 1)
+        told = io.StringIO()
         if half_done:
-            return again(name, os.environ, stdin or b"", stdout, sys.stderr)
-        return run(name, os.environ, sys.stdin.buffer if stdin is None else io.BytesIO(stdin), stdout, sys.stderr)
+            status = again(name, os.environ, stdin or b"", told, sys.stderr)
+        else:
+            given = sys.stdin.buffer if stdin is None else io.BytesIO(stdin)
+            status = run(name, os.environ, given, told, sys.stderr)
+        if _tell(name, stdout, told.getvalue().encode()):
+            return status
+        if os.environ.get("CNI_COMMAND") == "ADD" and status == 0:
+            # The runtime was killed, and the DEL of the one after it may have come before we were at our end.
+            _delete(name, os.environ, stdin or b"", sys.stderr)
+        return 1
+
+
+def _tell(name: str, stdout: IO[bytes], rest: bytes) -> bool:
+    """Write to a stream without a buffer; whether the runtime can have heard it."""
+    try:
+        os.set_blocking(stdout.fileno(), True)  # it is somebody else's too, who may not want to wait
+        while rest:
+            rest = rest[stdout.write(rest) or 0 :]
+    except OSError as error:
+        log.unheard(name, error)
+        return False
+    return True
 
 
 def again(name: str, environ: Mapping[str, str], stdin: bytes, stdout: IO[str], stderr: IO[str]) -> int:
     """Serve an ADD that somebody has begun and not finished: what there is of it is deleted first."""
-    told = io.StringIO()
-    status = run(name, {**environ, "CNI_COMMAND": "DEL"}, io.BytesIO(stdin), told, stderr)
+    status, told = _delete(name, environ, stdin, stderr)
     if status:
-        stdout.write(told.getvalue())
+        stdout.write(told)
         return status
     return run(name, environ, io.BytesIO(stdin), stdout, stderr)
+
+
+def _delete(name: str, environ: Mapping[str, str], stdin: bytes, stderr: IO[str]) -> tuple[int, str]:
+    """DEL after an ADD of the same process: its exit status, and what it says."""
+    told = io.StringIO()
+    return run(name, {**environ, "CNI_COMMAND": "DEL"}, io.BytesIO(stdin), told, stderr), told.getvalue()

@@ -8,7 +8,7 @@ import cluster as clusters
 import deployed as deployments
 import executables
 import pytest
-from cluster import Cluster, eventually
+from cluster import Cluster
 from deployed import Deployed
 from installed import tools
 from traces import Traces
@@ -53,8 +53,4 @@ def plexus(installed: Deployed) -> Iterator[Deployed]:
     installed.configure()
     cluster.delete("deployments,pods", "--all", "--all-namespaces")
     cluster.delete("network-attachment-definitions", "--all", "--all-namespaces")
-    eventually(lambda: Traces.of(cluster) == before or _differ(Traces.of(cluster), before), AssertionError)
-
-
-def _differ(found: Traces, before: Traces) -> None:
-    raise AssertionError(f"the test's pods are gone, and this is left: {found.without(before)}")
+    before.wait_until_again(cluster)

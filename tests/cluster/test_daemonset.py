@@ -67,7 +67,7 @@ def test_what_the_agent_wrote_stays_when_it_ends_and_pods_come_and_go_without_it
     cluster.wait_for_pod("alone")
     assert len(cluster.statuses("alone")) == 2
     clear(cluster)
-    eventually(lambda: Traces.of(cluster) == traces)
+    traces.wait_until_again(cluster)
 
 
 def test_the_primary_is_followed_and_its_last_good_configuration_kept(deployed: Agent):
@@ -104,7 +104,7 @@ def test_no_sandbox_comes_without_its_network_while_everything_is_restarted(depl
         cluster.wait_for_pod(name)
         assert [status["name"] for status in cluster.statuses(name)] == ["pod-network", "default/net-1"]
     cluster.delete("pods", *names)
-    eventually(lambda: Traces.of(cluster) == traces)
+    traces.wait_until_again(cluster)
     clear(cluster)
 
 
@@ -130,7 +130,7 @@ def test_pods_are_served_by_the_daemon_of_its_component(accelerated: Agent):
 
     assert eventually(is_served)
 
-    eventually(lambda: Traces.of(cluster) == traces)
+    traces.wait_until_again(cluster)
     clear(cluster)
 
 
@@ -150,7 +150,7 @@ def test_no_pod_is_lost_or_attached_twice_when_the_daemon_is_killed_while_pods_c
     assert len(set(addresses)) == 2 * CROWD
     accelerated.wait_for_rollout(DAEMONS)
     cluster.delete("pods", *names)
-    eventually(lambda: Traces.of(cluster) == traces)
+    traces.wait_until_again(cluster)
     clear(cluster)
 
 
@@ -170,7 +170,7 @@ def test_pods_work_come_and_go_when_the_daemon_is_removed(accelerated: Agent):
     cluster.wait_for_pod("new")
     assert len(cluster.statuses("new")) == 2
     cluster.delete("pods", "old", "new")
-    eventually(lambda: Traces.of(cluster) == traces)
+    traces.wait_until_again(cluster)
     clear(cluster)
 
 

@@ -28,7 +28,7 @@ def test_a_deployment_that_is_scaled_up_and_down_leaves_nothing(plexus: Deployed
 
         cluster.kubectl("scale", "deployment/web", "--replicas=0")
         eventually(lambda: not cluster.get("pods")["items"], within=LONG)
-        eventually(lambda: Traces.of(cluster) == before, within=LONG)
+        before.wait_until_again(cluster, within=LONG)
 
 
 def ready(cluster: Cluster) -> int:

@@ -79,7 +79,7 @@ def test_add_asks_the_api_three_times_and_once_per_definition_and_delete_never(p
     else:
         assert asked == [*questions, *told]
     cluster.delete("pod", "counted")
-    eventually(lambda: Traces.of(cluster) == traces)
+    traces.wait_until_again(cluster)
     assert plexus.requests()[requests + len(asked) :] == []
 
 

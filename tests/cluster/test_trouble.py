@@ -47,7 +47,7 @@ def test_a_pod_ends_cleanly_when_its_network_is_deleted_first(plexus: Deployed):
     cluster.delete("network-attachment-definition", "net-1")
     cluster.delete("pod", "orphan")
 
-    eventually(lambda: Traces.of(cluster) == before)
+    before.wait_until_again(cluster)
 
 
 def test_a_pod_that_is_deleted_by_force_leaves_nothing(plexus: Deployed):
@@ -58,7 +58,7 @@ def test_a_pod_that_is_deleted_by_force_leaves_nothing(plexus: Deployed):
 
     cluster.kubectl("delete", "pod", "forced", "--force", "--grace-period=0")
 
-    eventually(lambda: Traces.of(cluster) == before)
+    before.wait_until_again(cluster)
 
 
 def test_pods_come_with_their_networks_when_the_api_is_back_and_go_while_it_is_down(plexus: Deployed):
@@ -80,7 +80,7 @@ def test_pods_come_with_their_networks_when_the_api_is_back_and_go_while_it_is_d
         apiserver.stop("KILL")
         manifest.unlink()
 
-        eventually(lambda: Traces.of(cluster) == before)
+        before.wait_until_again(cluster)
     finally:
         manifest.unlink(missing_ok=True)
         if not apiserver.is_running():
@@ -105,7 +105,7 @@ def test_a_network_that_fails_in_the_middle_takes_the_others_back_and_the_pod_re
     assert "plug it in" in told
     assert cluster.wait_for_event("halved", "FailedToAttach", "no light on port 3", "plug it in")
     assert not runs(cluster, "halved")
-    eventually(lambda: Traces.of(cluster) == before)  # between two tries
+    before.wait_until_again(cluster)  # between two tries
     failing.with_suffix(".mended").touch()
     cluster.wait_for_pod("halved")
     assert len(cluster.statuses("halved")) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cluster import Cluster
+from cluster import PATIENCE, Cluster, eventually
 
 DIRECTORIES = ("/var/lib/cni", "/run/netns", "/run/k8s.cni.cncf.io")
 STAYING = re.compile(r"/(lock|last_reserved_ip\.\d+)$|\.lock$|\.index$")
@@ -35,6 +35,16 @@ class Traces:
             frozenset(name for name in files if not STAYING.search(name)),
             frozenset(map(_bare, rules)),
         )
+
+    def wait_until_again(self, cluster: Cluster, within: float = PATIENCE) -> None:
+        """Wait until there is what there was, and nothing else."""
+
+        def is_again() -> bool:
+            now = Traces.of(cluster)
+            assert now == self, f"this is left: {now.without(self)}, and this is missing: {self.without(now)}"
+            return True
+
+        eventually(is_again, AssertionError, within=within)
 
     def without(self, others: Traces) -> dict[str, list[str]]:
         """What is here, and not there."""

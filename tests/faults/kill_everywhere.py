@@ -70,6 +70,8 @@ class Point:
 
     def finish(self) -> None:
         """Have done to the container what becomes of it."""
+        if self.fate == "deleted meanwhile":
+            return
         if self.fate == "again":
             self.another()
         if self.fate == "forgotten":
@@ -93,7 +95,8 @@ class Point:
     def forget(self) -> None:
         """Have the sandbox go, with all that the kernel takes along by and by, and another in its place."""
         everybody_else_has_ended()
-        run("ip", "netns", "del", self.victim.sandbox)
+        if os.path.exists(self.victim.netns):
+            run("ip", "netns", "del", self.victim.sandbox)
         self.node.add_sandbox(self.victim.sandbox)
         while not set(self.node.host_links()) <= HOST_LINKS:
             time.sleep(0.005)
@@ -122,6 +125,14 @@ def everybody_else_has_ended() -> None:
     with contextlib.suppress(ChildProcessError):
         while True:
             os.waitpid(-1, 0)
+
+
+def ended_or_waits(pid: int) -> None:
+    """Wait until a child has ended, or sleeps until somebody else is done."""
+    while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if "nanosleep" in Path(f"/proc/{pid}/wchan").read_text():
+            return
+        time.sleep(0.005)
 
 
 class Killing:
@@ -229,6 +240,42 @@ class Killing:
             point.succeeded(deleting, "DEL by the daemon")
         os.kill(serving, signal.SIGTERM)
         followed.follow()
+        return followed.killed
+
+    def kill_runtime(self, point: Point) -> Call | None:
+        """The runtime, whose ADD goes on, and is at that call when the DEL of the next runtime comes.
+
+        That one takes the sandbox away as soon as its DEL has succeeded. The ADD cannot always tell that its runtime is
+        gone: its output may go to a file.
+        """
+        point.fate = "deleted meanwhile"
+        adding = self.node.call("ADD", point.victim, by_pipe=point.at % 2 == 1)
+        waiting: list[Called] = []
+
+        def meet() -> None:
+            adding.hang_up()
+            deleting = self.node.call("DEL", point.victim)
+            deleting.begin()
+            ended_or_waits(deleting.pid)
+            if os.waitid(os.P_PID, deleting.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                point.succeeded(deleting.end(), "DEL that did not wait")
+                run("ip", "netns", "del", point.victim.sandbox)
+            else:
+                waiting.append(deleting)
+
+        followed = Traced(adding.pid, point.at, meanwhile=meet)
+        followed.attach()
+        adding.begin()
+        followed.follow()
+        adding.close()
+        for deleting in waiting:
+            deleting.status = followed.others.get(deleting.pid)
+            point.succeeded(deleting if deleting.status is not None else deleting.end(), "DEL that waited")
+            point.same("the sandbox", self.node.inside(point.victim), EMPTY)
+        if not followed.killed:
+            point.call("DEL", point.victim)
+        point.forget()
+        point.same("when both have ended", self.node.state(), self.base)
         return followed.killed
 
     def ended(self, point: Point, called: Called) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cni.node import launcher
+from cni.plugin import lock
 from ipam import index
 
 REFERENCE = os.environ.get("CNI_REFERENCE_DIR") or "/usr/lib/cni"
@@ -21,8 +22,8 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 BRIDGES = {"cluster": "br-cluster", "guarded": "br-guarded"}
 GATEWAYS = {"cluster": ("10.1.0.1", "fd00:1::1"), "guarded": ("10.2.0.1",), "cable": (), "routed": ("10.4.0.1",)}
 """As a sandbox sees them."""
-MEMORY = ("lock", "last_reserved_ip.0", "last_reserved_ip.1")
-"""Of host-local, where it was and how it takes turns; not of who has what."""
+MEMORY = ("lock", "last_reserved_ip.0", "last_reserved_ip.1", lock.NAME)
+"""Where host-local was and how calls take turns; not who has what."""
 OF_LINKS = ("fe80:", "ff00:")
 """Addresses that the kernel gives each link when it thinks fit."""
 SHOWN = 3000
@@ -37,10 +38,17 @@ class Called:
     stdout: int
     stderr: int
     status: int | None = None
+    reader: int | None = None
+    """Where its output goes to a pipe: who reads it."""
 
     def begin(self) -> None:
         """Let it go on from its very beginning."""
         os.close(self.gate)
+
+    def hang_up(self) -> None:
+        """Have nobody read its output any more."""
+        if self.reader is not None:
+            os.close(self.reader)
 
     def end(self) -> "Called":
         """Wait for it."""
@@ -124,7 +132,9 @@ class Node:
         metadata = {"name": name, "namespace": "default", "annotations": annotations or {}}
         path.write_text(json.dumps({"kind": kind, "metadata": metadata, "spec": {"config": json.dumps(spec)}}))
 
-    def call(self, verb: str, container: Container, told: Mapping[str, Any] | None = None) -> Called:
+    def call(
+        self, verb: str, container: Container, told: Mapping[str, Any] | None = None, *, by_pipe: bool = False
+    ) -> Called:
         """Have a launcher ready to call the plugin; the runtime has been `told` this result by its ADD."""
         environ = {
             "CNI_COMMAND": verb,
@@ -134,28 +144,30 @@ class Node:
             "CNI_PATH": REFERENCE,
             "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={container.pod}",
         }
-        return self._process([], environ, json.dumps(self.conf | ({"prevResult": told} if told else {})))
+        return self._process([], environ, json.dumps(self.conf | ({"prevResult": told} if told else {})), by_pipe)
 
     def clean_up(self) -> Called:
         """Have `plexus gc` ready; there is nobody who is only just beginning, so it need not wait between its looks."""
         words = ["gc", "--grace", "0", "-o", "json", "--cache-dir", f"{self.directory}/cache"]
         return self._process(words, {"NETCONFPATH": f"{self.directory}/net.d"}, "")
 
-    def _process(self, words: list[str], environ: Mapping[str, str], stdin: str) -> Called:
+    def _process(self, words: list[str], environ: Mapping[str, str], stdin: str, by_pipe: bool = False) -> Called:
         gate, ours = os.pipe()
-        given, stdout, stderr = (os.memfd_create(name) for name in ("stdin", "stdout", "stderr"))
+        given, stderr = (os.memfd_create(name) for name in ("stdin", "stderr"))
+        reader, stdout = os.pipe() if by_pipe else (None, os.memfd_create("stdout"))
         os.write(given, stdin.encode())
         os.lseek(given, 0, os.SEEK_SET)
         pid = os.fork()
         if not pid:
-            os.close(ours)
+            for descriptor in filter(None, (ours, reader)):
+                os.close(descriptor)
             os.read(gate, 1)
             for number, descriptor in enumerate((given, stdout, stderr)):
                 os.dup2(descriptor, number)
             _be_launcher(words, {"PATH": PATH} | environ, self.socket)
         os.close(gate)
         os.close(given)
-        return Called(pid, ours, stdout, stderr)
+        return Called(pid, ours, stdout, stderr, reader=reader)
 
     def add_sandbox(self, name: str) -> None:
         run("ip", "netns", "add", name)

@@ -17,7 +17,7 @@ from node_daemon import ROOT, Nursery
 from throwaway import Host
 from unruly_api import GOOD, Api
 
-from cni.plugin import underway
+from cni.plugin import lock
 
 WIRE = """\
 #!/bin/sh
@@ -138,7 +138,7 @@ class Node:
         found += [str(path) for path in (self.directory / "leases").rglob("10.*")]
         found += [str(path) for path in self.directory.rglob("*.tmp")]
         if self.state.is_dir():
-            found += [str(path) for path in self.state.rglob("*") if path.is_file() and path.name != underway.NAME]
+            found += [str(path) for path in self.state.rglob("*") if path.is_file() and path.name != lock.NAME]
         return found
 
     def put(self, piece: str, variant: str = WHOLE) -> None:

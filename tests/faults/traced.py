@@ -83,6 +83,9 @@ class Traced:
     instead: int = 0
     """Who is killed in its place, and not followed."""
 
+    meanwhile: Callable[[], None] | None = None
+    """Done at that call, and nobody is killed."""
+
     seen: int = 0
     killed: Call | None = None
     status: int | None = None
@@ -117,11 +120,17 @@ class Traced:
         pending = 0
         if os.WSTOPSIG(status) == OF_SYSCALL:
             if self._is_the_one(thread):
-                os.kill(self.instead or self.pid, signal.SIGKILL)
+                self._reached()
         elif not status >> 16:
             pending = os.WSTOPSIG(status)
         with contextlib.suppress(ProcessLookupError):
             _ptrace(SYSCALL, thread, pending)
+
+    def _reached(self) -> None:
+        if self.meanwhile:
+            self.meanwhile()
+        else:
+            os.kill(self.instead or self.pid, signal.SIGKILL)
 
     def _is_the_one(self, thread: int) -> bool:
         """Whether it is the call before which to kill, which is then noted."""
