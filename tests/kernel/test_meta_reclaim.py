@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 from machine import fail_at
+from node_daemon import until
 from plexus_node import KUBEVIRT, Node, links, rules
 from seen import network_namespaces
 
@@ -114,34 +115,33 @@ def test_a_namespace_that_only_a_process_holds_lives(node):
 
 
 def test_a_namespace_that_only_a_descriptor_holds_lives():
-    descriptor, inode = _new_namespace()
-    assert inode in network_namespaces()
+    descriptor, who = _new_namespace()
+    assert lives(who)
     os.close(descriptor)
-    assert inode not in network_namespaces()
+    until(lambda: not lives(who))
 
 
 def test_a_namespace_that_is_mounted_in_another_mount_namespace_lives(tmp_path):
-    descriptor, inode = _new_namespace()
+    descriptor, who = _new_namespace()
     (tmp_path / "here").write_text("")
     mount = f"mount --bind /proc/{os.getpid()}/fd/{descriptor} {tmp_path}/here && echo && exec cat"
     with subprocess.Popen(["unshare", "--mount", "sh", "-c", mount], stdin=-1, stdout=-1) as process:
         assert process.stdout.readline() == b"\n"
         os.close(descriptor)
-        assert inode in network_namespaces()
+        assert lives(who)
         process.stdin.close()
-    assert inode not in network_namespaces()
+    until(lambda: not lives(who))
 
 
 def test_a_namespace_that_only_a_thread_is_in_lives(node):
-    descriptor, inode = _new_namespace()
+    descriptor, who = _new_namespace()
 
     def look():
         os.close(descriptor)
-        return inode in network_namespaces()
+        return lives(who)
 
     assert netns.enter(descriptor, look)
-    while inode in network_namespaces():  # the thread may take its time to end
-        time.sleep(0.02)
+    until(lambda: not lives(who))  # the thread may take its time to end
 
 
 def _new_namespace():
@@ -149,7 +149,16 @@ def _new_namespace():
         assert process.stdout.readline() == b"\n"
         descriptor = os.open(f"/proc/{process.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         process.stdin.close()
-    return descriptor, os.fstat(descriptor).st_ino
+    return descriptor, netns.identity(f"/proc/self/fd/{descriptor}")
+
+
+def lives(who):
+    """Whether the namespace is somewhere; as soon as it is not, its inode may be that of another test's."""
+    path = network_namespaces().get(who.inode)
+    try:
+        return path is not None and netns.identity(path).may_be(who)
+    except CNIError:  # who was there has ended
+        return lives(who)
 
 
 UNPROVEN = {
