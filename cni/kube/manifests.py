@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -102,7 +103,8 @@ class Manifests:
     def withdraw(self, namespace: str, name: str, is_ours: Callable[[str], bool] | None = None) -> None:
         """Remove the pod's file, unless another sandbox of the pod has written its own by now. Raises IOFailure."""
         path = self._status_path(namespace, name)
-        files.sweep_beside(path)
+        with contextlib.suppress(IOFailure):  # what stays is found by who cleans up
+            files.sweep(os.path.dirname(path), of=os.path.basename(path))
         try:
             present = files.read_own(path)
         except files.Unusable:

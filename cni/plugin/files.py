@@ -120,16 +120,14 @@ def names(directory: str) -> list[str]:
     return change(f'list "{directory}"', _names, directory)
 
 
-def sweep(directory: str) -> None:
-    """Remove what writers that were killed have left in the directory, and no living one's. Raises IOFailure."""
+def sweep(directory: str, of: str = "") -> None:
+    """Remove what writers that were killed have left in the directory, and no living one's.
+
+    Only `of` a file of this name, if one is given. Raises IOFailure.
+    """
     for name in names(directory):
-        if name.startswith(".") and name.endswith(TEMPORARY):
+        if name.startswith(f".{of}") and name.endswith(TEMPORARY):
             _sweep(os.path.join(directory, name))
-
-
-def sweep_beside(path: str) -> None:
-    """Remove what a writer of `path` that was killed has left, if there is any."""
-    _sweep(_temporary_path(path))
 
 
 def read(path: str, *, largest: int = LARGEST) -> bytes | None:

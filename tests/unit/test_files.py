@@ -192,8 +192,12 @@ def test_what_killed_writers_left_is_swept_and_what_a_living_one_writes_is_not(t
         files.sweep(str(tmp_path))
         assert sorted(os.listdir(tmp_path)) == [".alive.tmp", ".file", "file.tmp"]
     files.sweep(str(tmp_path / "none"))
-    files.sweep_beside(str(tmp_path / "alive"))
-    files.sweep_beside(str(tmp_path / "alive"))
+    (tmp_path / ".alive.1.2.tmp").write_text("half")
+    (tmp_path / ".other.tmp").write_text("half")
+    for _ in range(2):
+        files.sweep(str(tmp_path), of="alive")
+        assert sorted(os.listdir(tmp_path)) == [".file", ".other.tmp", "file.tmp"]
+    files.sweep(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == [".file", "file.tmp"]
 
 
