@@ -78,7 +78,7 @@ def machine(directory: Path) -> Iterator[Host]:
     """Have a machine for the block; its /opt is in the directory, since files in memory count as their writer's."""
     opt = directory / "opt"
     opt.mkdir()
-    with _control_groups() as groups:
+    with _control_groups(f"plexus-tests-{os.getpid()}-{directory.name}") as groups:
         hierarchies = [group.parent.name for group in groups if group.parent != CGROUPS]
         environ = {
             "PATH": PATH,
@@ -99,9 +99,8 @@ def machine(directory: Path) -> Iterator[Host]:
 
 
 @contextlib.contextmanager
-def _control_groups() -> Iterator[list[Path]]:
-    """Have a control group in each hierarchy for the block."""
-    name = f"plexus-tests-{os.getpid()}"
+def _control_groups(name: str) -> Iterator[list[Path]]:
+    """Have a control group of this name in each hierarchy for the block."""
     hierarchies = sorted(path.parent for path in CGROUPS.glob("*/cgroup.procs") if path.parent != UNIFIED)
     if (CGROUPS / "cgroup.controllers").exists():
         hierarchies = [CGROUPS]
