@@ -80,7 +80,7 @@ def _attach_all(conf: MetaConf, request: Request, who: Identity, pod: Pod | None
     container.validate()
     records.make()
     with records.held(request.container_id, request.ifname), Rollback() as rollback:
-        caller.must_wait()  # a DEL may have come and gone before
+        caller.check()  # a DEL may have come and gone before
         _refuse_another(request, records)
         container.record = _look_inside(request.netns, container.record)
         container.remember()

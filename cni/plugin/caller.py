@@ -29,8 +29,8 @@ def reading(descriptor: int) -> Iterator[None]:
         is_gone.reset(token)
 
 
-def must_wait() -> None:
-    """Raise TryAgainLater, which only the log will tell, where nobody waits any more."""
+def check() -> None:
+    """Raise TryAgainLater where nobody waits any more; an event of the pod tells of it, and the log."""
     if is_gone.get()():
         raise TryAgainLater(
             "could not begin", "the runtime that called has ended, and nobody waits for a result", id="PLX-CALLER-GONE"

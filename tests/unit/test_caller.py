@@ -12,29 +12,29 @@ from cni.spec.errors import TryAgainLater
 def test_a_pipe_tells_when_its_reader_is_gone():
     reader, writer = os.pipe()
     with caller.reading(writer):
-        caller.must_wait()
+        caller.check()
         os.write(writer, b"unread")
-        caller.must_wait()
+        caller.check()
         os.close(reader)
         with pytest.raises(TryAgainLater) as told:
-            caller.must_wait()
+            caller.check()
     assert told.value.id == "PLX-CALLER-GONE"
-    caller.must_wait()
+    caller.check()
     os.close(writer)
 
 
 def test_a_socket_tells_when_its_peer_is_gone():
     ours, theirs = socket.socketpair()
     with ours, caller.reading(ours.fileno()):
-        caller.must_wait()
+        caller.check()
         theirs.close()
         with pytest.raises(TryAgainLater):
-            caller.must_wait()
+            caller.check()
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "file"])
 def test_a_file_is_always_waited_for(path, tmp_path):
     descriptor = os.open(tmp_path / path, os.O_WRONLY | os.O_CREAT)  # an absolute path stands for itself
     with caller.reading(descriptor):
-        caller.must_wait()
+        caller.check()
     os.close(descriptor)
