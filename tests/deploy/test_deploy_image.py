@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from bundled import ROOT, BareHost
 from installed import tools
+from node_daemon import until
 from throwaway import Host
 
 SETTINGS = """
@@ -40,6 +42,12 @@ class Podman:
         done = self.host.call("podman", *self.storage, *options, *arguments, environ=environ)
         assert done.returncode == 0, f"podman {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
+
+    def heeds_sigterm(self, container: str) -> bool:
+        """Whether its first process has come as far as to install a handler."""
+        status = self.call("exec", container, "/plexus/bin/python3", "-I", "-c", "print(open('/proc/1/status').read())")
+        caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> signal.SIGTERM - 1 & 1)
 
     def options(self, container: dict[str, Any]) -> list[str]:
         """What the container of the DaemonSet may do and sees."""
@@ -87,8 +95,10 @@ def test_the_image_installs_and_configures_a_host_with_the_rights_of_the_daemons
 
     podman.call("run", "--detach", "--name=agent", *podman.options(agent), built_image.IMAGE, *agent["args"])
     podman.call("exec", "agent", *agent["readinessProbe"]["exec"]["command"])
+    until(lambda: podman.heeds_sigterm("agent"))  # the kernel keeps from a first process what it has no handler for
     podman.call("stop", "--time=30", "agent")
 
-    assert podman.call("inspect", "--format={{.State.ExitCode}}", "agent").strip() == "0"
+    ended = podman.call("inspect", "--format={{.State.ExitCode}} {{.State.OOMKilled}}", "agent").strip()
+    assert ended == "0 false", podman.call("logs", "agent")
     assert bare.entry.exists()
     podman.call("rm", "--force", "agent")
