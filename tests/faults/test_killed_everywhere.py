@@ -52,7 +52,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"
         ("launcher", "DEL", 1, 1, 3),
         ("waiting", "ADD", 1, 1 if NIGHTLY else 6, 22),
         ("waiting", "DEL", 1, 1 if NIGHTLY else 4, 15),
-        ("runtime", "ADD", 1, 1 if NIGHTLY else 3, 40),
+        ("runtime", "ADD", 1, 1 if NIGHTLY else 5, 28),
         ("first", "ADD", 1, 1 if NIGHTLY else 6, 25),
     ],
 )
