@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import cni
-from cni.plugin import caller, execute, invoke, log, serve
+from cni.plugin import caller, execute, files, invoke, log, serve
 from cni.spec import document, names, versions
 from cni.spec.errors import CNIError, Exhausted, InvalidEnvironment, IOFailure
 from cni.spec.request import Request
@@ -161,7 +161,7 @@ def main(name: str, stdin: bytes | None = None, *, half_done: bool = False) -> i
         else:
             given = sys.stdin.buffer if stdin is None else io.BytesIO(stdin)
             status = run(name, os.environ, given, told, sys.stderr)
-        if _tell(name, stdout, told.getvalue().encode()):
+        if _tell(name, stdout.fileno(), told.getvalue().encode()):
             return status
         if os.environ.get("CNI_COMMAND") == "ADD" and status == 0:
             # The runtime was killed, and the DEL of the one after it may have come before we were at our end.
@@ -169,12 +169,11 @@ def main(name: str, stdin: bytes | None = None, *, half_done: bool = False) -> i
         return 1
 
 
-def _tell(name: str, stdout: IO[bytes], rest: bytes) -> bool:
-    """Write to a stream without a buffer; whether the runtime can have heard it."""
+def _tell(name: str, stdout: int, answer: bytes) -> bool:
+    """Write the answer; whether the runtime can have heard it."""
     try:
-        os.set_blocking(stdout.fileno(), True)  # it is somebody else's too, who may not want to wait
-        while rest:
-            rest = rest[stdout.write(rest) or 0 :]
+        os.set_blocking(stdout, True)  # it is somebody else's too, who may not want to wait
+        files.write(stdout, answer)
     except OSError as error:
         log.unheard(name, error)
         return False
@@ -191,6 +190,6 @@ def again(name: str, environ: Mapping[str, str], stdin: bytes, stdout: IO[str], 
 
 
 def _delete(name: str, environ: Mapping[str, str], stdin: bytes, stderr: IO[str]) -> tuple[int, str]:
-    """DEL after an ADD of the same process: its exit status, and what it says."""
+    """DEL what an ADD has made: the exit status, and what is said."""
     told = io.StringIO()
     return run(name, {**environ, "CNI_COMMAND": "DEL"}, io.BytesIO(stdin), told, stderr), told.getvalue()

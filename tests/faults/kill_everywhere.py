@@ -28,6 +28,8 @@ from cni.node import daemon
 
 WATCHDOG = 60
 """Seconds for one point, of which none takes one."""
+MEETING = 10.0
+"""Seconds in which a DEL has ended, or waits."""
 EVERY_NETWORK = ["cluster", "guarded", "cable", "routed"]
 LOOK = 10
 """Points between two looks whether the living have what they need."""
@@ -128,9 +130,10 @@ def everybody_else_has_ended() -> None:
 
 
 def ended_or_waits(pid: int) -> None:
-    """Wait until a child has ended, or sleeps until somebody else is done."""
+    """Wait until a child has ended, or sleeps until somebody else is done; kernels that do not tell take it longer."""
+    end = time.monotonic() + MEETING
     while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        if "nanosleep" in Path(f"/proc/{pid}/wchan").read_text():
+        if "nanosleep" in Path(f"/proc/{pid}/wchan").read_text() or time.monotonic() > end:
             return
         time.sleep(0.005)
 
